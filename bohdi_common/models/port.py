@@ -1,0 +1,84 @@
+"""The chat-model port: messages in, completions out. Adapters: `local` (transformers), `scripted` (tests)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypedDict
+
+
+class Message(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. `temperature` 0 is greedy; `n` completions are drawn independently from one prompt."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    n: int = 1
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion. `finish_reason` is `stop`, or `length` when `max_tokens` cut it."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The `n` completions of one request, and what the prompt cost in tokens."""
+
+    completions: tuple[Completion, ...]
+    prompt_tokens: int
+    seconds: float
+
+
+class ModelUnavailable(Exception):
+    """The endpoint could not answer now; the same request may be asked again. Counts for nothing but the pause."""
+
+
+class ModelRefused(Exception):
+    """The model can never answer this request as it stands (too long a prompt, say)."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which weights: `name` as in the run's settings, `version` of the target (empty for a source)."""
+
+    name: str
+    version: str = ""
+
+
+class ChatModels(Protocol):
+    """All models of one run behind one door."""
+
+    async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
+        """`sampling.n` completions of `messages` by `model`, through the model's own chat template.
+
+        Raises ModelUnavailable (try again later) or ModelRefused (never will)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of threads, weights and connections; calls in flight fail with ModelUnavailable."""
+        ...
+
+
+@dataclass
+class Usage:
+    """Tokens spent on one unit of work, summed over its model calls."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = field(default=0)
+
+    def add(self, reply: Reply) -> None:
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += sum(c.completion_tokens for c in reply.completions)
+        self.calls += 1
