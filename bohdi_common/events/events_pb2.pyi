@@ -1,0 +1,671 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Introspection(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INTROSPECTION_UNSPECIFIED: _ClassVar[Introspection]
+    INTROSPECTION_OFF: _ClassVar[Introspection]
+    INTROSPECTION_PAPER: _ClassVar[Introspection]
+    INTROSPECTION_TWO_SAMPLE: _ClassVar[Introspection]
+
+class JudgingMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JUDGING_MODE_UNSPECIFIED: _ClassVar[JudgingMode]
+    JUDGING_MODE_LEADER: _ClassVar[JudgingMode]
+    JUDGING_MODE_PANEL: _ClassVar[JudgingMode]
+
+class FailureClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FAILURE_CLASS_UNSPECIFIED: _ClassVar[FailureClass]
+    FAILURE_CLASS_REJECTED: _ClassVar[FailureClass]
+    FAILURE_CLASS_UNAVAILABLE: _ClassVar[FailureClass]
+INTROSPECTION_UNSPECIFIED: Introspection
+INTROSPECTION_OFF: Introspection
+INTROSPECTION_PAPER: Introspection
+INTROSPECTION_TWO_SAMPLE: Introspection
+JUDGING_MODE_UNSPECIFIED: JudgingMode
+JUDGING_MODE_LEADER: JudgingMode
+JUDGING_MODE_PANEL: JudgingMode
+FAILURE_CLASS_UNSPECIFIED: FailureClass
+FAILURE_CLASS_REJECTED: FailureClass
+FAILURE_CLASS_UNAVAILABLE: FailureClass
+
+class Event(_message.Message):
+    __slots__ = ("event_id", "run_id", "cause_id", "round", "step", "slot", "time_us", "schema_version", "producer", "run_started", "paths_drawn", "slot_continued", "domains_sprouted", "sprout_failed", "harvest_judged", "harvest_failed", "slot_expired", "rehearsal_answered", "nodes_reborn", "training_drawn", "target_promoted", "training_failed", "target_evaluated", "run_paused", "run_resumed", "run_finished", "sprout_requested", "harvest_requested", "answers_written", "training_requested")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    TIME_US_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    RUN_STARTED_FIELD_NUMBER: _ClassVar[int]
+    PATHS_DRAWN_FIELD_NUMBER: _ClassVar[int]
+    SLOT_CONTINUED_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_SPROUTED_FIELD_NUMBER: _ClassVar[int]
+    SPROUT_FAILED_FIELD_NUMBER: _ClassVar[int]
+    HARVEST_JUDGED_FIELD_NUMBER: _ClassVar[int]
+    HARVEST_FAILED_FIELD_NUMBER: _ClassVar[int]
+    SLOT_EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    NODES_REBORN_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_DRAWN_FIELD_NUMBER: _ClassVar[int]
+    TARGET_PROMOTED_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TARGET_EVALUATED_FIELD_NUMBER: _ClassVar[int]
+    RUN_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    RUN_RESUMED_FIELD_NUMBER: _ClassVar[int]
+    RUN_FINISHED_FIELD_NUMBER: _ClassVar[int]
+    SPROUT_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    HARVEST_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    run_id: str
+    cause_id: str
+    round: int
+    step: int
+    slot: int
+    time_us: int
+    schema_version: int
+    producer: str
+    run_started: RunStarted
+    paths_drawn: PathsDrawn
+    slot_continued: SlotContinued
+    domains_sprouted: DomainsSprouted
+    sprout_failed: SproutFailed
+    harvest_judged: HarvestJudged
+    harvest_failed: HarvestFailed
+    slot_expired: SlotExpired
+    rehearsal_answered: RehearsalAnswered
+    nodes_reborn: NodesReborn
+    training_drawn: TrainingDrawn
+    target_promoted: TargetPromoted
+    training_failed: TrainingFailed
+    target_evaluated: TargetEvaluated
+    run_paused: RunPaused
+    run_resumed: RunResumed
+    run_finished: RunFinished
+    sprout_requested: SproutRequested
+    harvest_requested: HarvestRequested
+    answers_written: AnswersWritten
+    training_requested: TrainingRequested
+    def __init__(self, event_id: _Optional[str] = ..., run_id: _Optional[str] = ..., cause_id: _Optional[str] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., slot: _Optional[int] = ..., time_us: _Optional[int] = ..., schema_version: _Optional[int] = ..., producer: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., paths_drawn: _Optional[_Union[PathsDrawn, _Mapping]] = ..., slot_continued: _Optional[_Union[SlotContinued, _Mapping]] = ..., domains_sprouted: _Optional[_Union[DomainsSprouted, _Mapping]] = ..., sprout_failed: _Optional[_Union[SproutFailed, _Mapping]] = ..., harvest_judged: _Optional[_Union[HarvestJudged, _Mapping]] = ..., harvest_failed: _Optional[_Union[HarvestFailed, _Mapping]] = ..., slot_expired: _Optional[_Union[SlotExpired, _Mapping]] = ..., rehearsal_answered: _Optional[_Union[RehearsalAnswered, _Mapping]] = ..., nodes_reborn: _Optional[_Union[NodesReborn, _Mapping]] = ..., training_drawn: _Optional[_Union[TrainingDrawn, _Mapping]] = ..., target_promoted: _Optional[_Union[TargetPromoted, _Mapping]] = ..., training_failed: _Optional[_Union[TrainingFailed, _Mapping]] = ..., target_evaluated: _Optional[_Union[TargetEvaluated, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_finished: _Optional[_Union[RunFinished, _Mapping]] = ..., sprout_requested: _Optional[_Union[SproutRequested, _Mapping]] = ..., harvest_requested: _Optional[_Union[HarvestRequested, _Mapping]] = ..., answers_written: _Optional[_Union[AnswersWritten, _Mapping]] = ..., training_requested: _Optional[_Union[TrainingRequested, _Mapping]] = ...) -> None: ...
+
+class RunStarted(_message.Message):
+    __slots__ = ("settings", "domains", "bohdi_version")
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    BOHDI_VERSION_FIELD_NUMBER: _ClassVar[int]
+    settings: Settings
+    domains: _containers.RepeatedCompositeFieldContainer[Domain]
+    bohdi_version: str
+    def __init__(self, settings: _Optional[_Union[Settings, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[Domain, _Mapping]]] = ..., bohdi_version: _Optional[str] = ...) -> None: ...
+
+class Domain(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, path: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Settings(_message.Message):
+    __slots__ = ("seed", "preset", "bandit", "sources", "target", "prompts", "sprout", "harvest", "judging", "training")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    BANDIT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    SPROUT_FIELD_NUMBER: _ClassVar[int]
+    HARVEST_FIELD_NUMBER: _ClassVar[int]
+    JUDGING_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    preset: str
+    bandit: BanditSettings
+    sources: _containers.RepeatedCompositeFieldContainer[ModelSettings]
+    target: ModelSettings
+    prompts: str
+    sprout: SproutSettings
+    harvest: HarvestSettings
+    judging: JudgingSettings
+    training: TrainingSettings
+    def __init__(self, seed: _Optional[int] = ..., preset: _Optional[str] = ..., bandit: _Optional[_Union[BanditSettings, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., target: _Optional[_Union[ModelSettings, _Mapping]] = ..., prompts: _Optional[str] = ..., sprout: _Optional[_Union[SproutSettings, _Mapping]] = ..., harvest: _Optional[_Union[HarvestSettings, _Mapping]] = ..., judging: _Optional[_Union[JudgingSettings, _Mapping]] = ..., training: _Optional[_Union[TrainingSettings, _Mapping]] = ...) -> None: ...
+
+class BanditSettings(_message.Message):
+    __slots__ = ("rounds", "steps", "slots", "sharpness", "grow", "lockstep", "introspection", "window", "threshold", "sprout_failures", "leaf_failures", "sprout_names", "slot_timeout_s", "rehearsal_questions", "rehearsal_below", "training_failures")
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SHARPNESS_FIELD_NUMBER: _ClassVar[int]
+    GROW_FIELD_NUMBER: _ClassVar[int]
+    LOCKSTEP_FIELD_NUMBER: _ClassVar[int]
+    INTROSPECTION_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    SPROUT_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    SPROUT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    SLOT_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_BELOW_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    rounds: int
+    steps: int
+    slots: int
+    sharpness: float
+    grow: bool
+    lockstep: bool
+    introspection: Introspection
+    window: int
+    threshold: float
+    sprout_failures: int
+    leaf_failures: int
+    sprout_names: int
+    slot_timeout_s: float
+    rehearsal_questions: int
+    rehearsal_below: float
+    training_failures: int
+    def __init__(self, rounds: _Optional[int] = ..., steps: _Optional[int] = ..., slots: _Optional[int] = ..., sharpness: _Optional[float] = ..., grow: _Optional[bool] = ..., lockstep: _Optional[bool] = ..., introspection: _Optional[_Union[Introspection, str]] = ..., window: _Optional[int] = ..., threshold: _Optional[float] = ..., sprout_failures: _Optional[int] = ..., leaf_failures: _Optional[int] = ..., sprout_names: _Optional[int] = ..., slot_timeout_s: _Optional[float] = ..., rehearsal_questions: _Optional[int] = ..., rehearsal_below: _Optional[float] = ..., training_failures: _Optional[int] = ...) -> None: ...
+
+class ModelSettings(_message.Message):
+    __slots__ = ("name", "adapter", "path", "digest", "temperature_answer", "temperature_question", "temperature_proposal", "temperature_verdict")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_QUESTION_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    adapter: str
+    path: str
+    digest: str
+    temperature_answer: float
+    temperature_question: float
+    temperature_proposal: float
+    temperature_verdict: float
+    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., path: _Optional[str] = ..., digest: _Optional[str] = ..., temperature_answer: _Optional[float] = ..., temperature_question: _Optional[float] = ..., temperature_proposal: _Optional[float] = ..., temperature_verdict: _Optional[float] = ...) -> None: ...
+
+class SproutSettings(_message.Message):
+    __slots__ = ("samples", "votes", "max_tokens", "top_p")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    VOTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    votes: int
+    max_tokens: int
+    top_p: float
+    def __init__(self, samples: _Optional[int] = ..., votes: _Optional[int] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class HarvestSettings(_message.Message):
+    __slots__ = ("question_samples", "question_max_tokens", "question_top_p", "answer_max_tokens", "answer_top_p", "benchmarks", "benchmark_digests")
+    QUESTION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_TOP_P_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_TOP_P_FIELD_NUMBER: _ClassVar[int]
+    BENCHMARKS_FIELD_NUMBER: _ClassVar[int]
+    BENCHMARK_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    question_samples: int
+    question_max_tokens: int
+    question_top_p: float
+    answer_max_tokens: int
+    answer_top_p: float
+    benchmarks: _containers.RepeatedScalarFieldContainer[str]
+    benchmark_digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, question_samples: _Optional[int] = ..., question_max_tokens: _Optional[int] = ..., question_top_p: _Optional[float] = ..., answer_max_tokens: _Optional[int] = ..., answer_top_p: _Optional[float] = ..., benchmarks: _Optional[_Iterable[str]] = ..., benchmark_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JudgingSettings(_message.Message):
+    __slots__ = ("mode", "both_orders", "max_tokens", "top_p")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    BOTH_ORDERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    mode: JudgingMode
+    both_orders: bool
+    max_tokens: int
+    top_p: float
+    def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class TrainingSettings(_message.Message):
+    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha")
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_SHARE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_LAST_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    MUON_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_SHARE_FIELD_NUMBER: _ClassVar[int]
+    DECAY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LORA_RANK_FIELD_NUMBER: _ClassVar[int]
+    LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    examples: int
+    passes: float
+    max_examples: int
+    rehearsal_share: float
+    replay_share: float
+    average_last: int
+    restart: bool
+    batch: int
+    epochs: int
+    learning_rate: float
+    muon_learning_rate: float
+    weight_decay: float
+    warmup_share: float
+    decay_share: float
+    max_tokens: int
+    lora_rank: int
+    lora_alpha: float
+    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ...) -> None: ...
+
+class PathsDrawn(_message.Message):
+    __slots__ = ("based_on", "rehearsal", "slots")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    rehearsal: bool
+    slots: _containers.RepeatedCompositeFieldContainer[DrawnSlot]
+    def __init__(self, based_on: _Optional[int] = ..., rehearsal: _Optional[bool] = ..., slots: _Optional[_Iterable[_Union[DrawnSlot, _Mapping]]] = ...) -> None: ...
+
+class DrawnSlot(_message.Message):
+    __slots__ = ("slot", "path", "leader", "request_hash")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    path: _containers.RepeatedScalarFieldContainer[int]
+    leader: str
+    request_hash: str
+    def __init__(self, slot: _Optional[int] = ..., path: _Optional[_Iterable[int]] = ..., leader: _Optional[str] = ..., request_hash: _Optional[str] = ...) -> None: ...
+
+class SlotContinued(_message.Message):
+    __slots__ = ("based_on", "drawn", "attempt", "given_up")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    DRAWN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_UP_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    drawn: DrawnSlot
+    attempt: int
+    given_up: bool
+    def __init__(self, based_on: _Optional[int] = ..., drawn: _Optional[_Union[DrawnSlot, _Mapping]] = ..., attempt: _Optional[int] = ..., given_up: _Optional[bool] = ...) -> None: ...
+
+class SlotExpired(_message.Message):
+    __slots__ = ("based_on", "request_hash")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    request_hash: str
+    def __init__(self, based_on: _Optional[int] = ..., request_hash: _Optional[str] = ...) -> None: ...
+
+class NodesReborn(_message.Message):
+    __slots__ = ("based_on", "rebirths", "tested")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    REBIRTHS_FIELD_NUMBER: _ClassVar[int]
+    TESTED_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    rebirths: _containers.RepeatedCompositeFieldContainer[Rebirth]
+    tested: int
+    def __init__(self, based_on: _Optional[int] = ..., rebirths: _Optional[_Iterable[_Union[Rebirth, _Mapping]]] = ..., tested: _Optional[int] = ...) -> None: ...
+
+class Rebirth(_message.Message):
+    __slots__ = ("node", "window_sum", "window_length", "statistic", "p_value")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_SUM_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    STATISTIC_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    window_sum: int
+    window_length: int
+    statistic: float
+    p_value: float
+    def __init__(self, node: _Optional[int] = ..., window_sum: _Optional[int] = ..., window_length: _Optional[int] = ..., statistic: _Optional[float] = ..., p_value: _Optional[float] = ...) -> None: ...
+
+class TrainingDrawn(_message.Message):
+    __slots__ = ("based_on", "samples", "base_version", "version", "average_with", "from_rehearsal", "from_replay", "request_hash")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_WITH_FIELD_NUMBER: _ClassVar[int]
+    FROM_REHEARSAL_FIELD_NUMBER: _ClassVar[int]
+    FROM_REPLAY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    samples: _containers.RepeatedScalarFieldContainer[int]
+    base_version: str
+    version: str
+    average_with: _containers.RepeatedScalarFieldContainer[str]
+    from_rehearsal: int
+    from_replay: int
+    request_hash: str
+    def __init__(self, based_on: _Optional[int] = ..., samples: _Optional[_Iterable[int]] = ..., base_version: _Optional[str] = ..., version: _Optional[str] = ..., average_with: _Optional[_Iterable[str]] = ..., from_rehearsal: _Optional[int] = ..., from_replay: _Optional[int] = ..., request_hash: _Optional[str] = ...) -> None: ...
+
+class RunPaused(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class RunResumed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RunFinished(_message.Message):
+    __slots__ = ("based_on", "target_version", "reason")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    TARGET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    target_version: str
+    reason: str
+    def __init__(self, based_on: _Optional[int] = ..., target_version: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SproutRequested(_message.Message):
+    __slots__ = ("request_hash", "parent", "path", "known", "want", "attempt", "settings")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    parent: int
+    path: _containers.RepeatedScalarFieldContainer[str]
+    known: _containers.RepeatedScalarFieldContainer[str]
+    want: int
+    attempt: int
+    settings: Settings
+    def __init__(self, request_hash: _Optional[str] = ..., parent: _Optional[int] = ..., path: _Optional[_Iterable[str]] = ..., known: _Optional[_Iterable[str]] = ..., want: _Optional[int] = ..., attempt: _Optional[int] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ...) -> None: ...
+
+class HarvestRequested(_message.Message):
+    __slots__ = ("request_hash", "path", "leader", "target_version", "rehearsal", "attempt", "settings")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REHEARSAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    path: _containers.RepeatedScalarFieldContainer[str]
+    leader: str
+    target_version: str
+    rehearsal: bool
+    attempt: int
+    settings: Settings
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., rehearsal: _Optional[bool] = ..., attempt: _Optional[int] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ...) -> None: ...
+
+class TrainingRequested(_message.Message):
+    __slots__ = ("request_hash", "samples", "base_version", "version", "average_with", "attempt", "settings")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_WITH_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    samples: _containers.RepeatedScalarFieldContainer[int]
+    base_version: str
+    version: str
+    average_with: _containers.RepeatedScalarFieldContainer[str]
+    attempt: int
+    settings: Settings
+    def __init__(self, request_hash: _Optional[str] = ..., samples: _Optional[_Iterable[int]] = ..., base_version: _Optional[str] = ..., version: _Optional[str] = ..., average_with: _Optional[_Iterable[str]] = ..., attempt: _Optional[int] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ...) -> None: ...
+
+class DomainsSprouted(_message.Message):
+    __slots__ = ("request_hash", "parent", "names", "proposals", "prompts")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    PROPOSALS_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    parent: int
+    names: _containers.RepeatedCompositeFieldContainer[SproutedName]
+    proposals: _containers.RepeatedCompositeFieldContainer[Proposal]
+    prompts: str
+    def __init__(self, request_hash: _Optional[str] = ..., parent: _Optional[int] = ..., names: _Optional[_Iterable[_Union[SproutedName, _Mapping]]] = ..., proposals: _Optional[_Iterable[_Union[Proposal, _Mapping]]] = ..., prompts: _Optional[str] = ...) -> None: ...
+
+class SproutedName(_message.Message):
+    __slots__ = ("name", "votes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VOTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    votes: int
+    def __init__(self, name: _Optional[str] = ..., votes: _Optional[int] = ...) -> None: ...
+
+class Proposal(_message.Message):
+    __slots__ = ("model", "text", "votes", "refused")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    VOTES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    text: str
+    votes: int
+    refused: str
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., votes: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class SproutFailed(_message.Message):
+    __slots__ = ("request_hash", "parent", "failure", "reason", "proposals")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PROPOSALS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    parent: int
+    failure: FailureClass
+    reason: str
+    proposals: _containers.RepeatedCompositeFieldContainer[Proposal]
+    def __init__(self, request_hash: _Optional[str] = ..., parent: _Optional[int] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., proposals: _Optional[_Iterable[_Union[Proposal, _Mapping]]] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("model", "text", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "version", "failed", "truncated")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    version: str
+    failed: str
+    truncated: bool
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., version: _Optional[str] = ..., failed: _Optional[str] = ..., truncated: _Optional[bool] = ...) -> None: ...
+
+class AnswersWritten(_message.Message):
+    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "question_prompt_tokens", "question_completion_tokens", "prompts", "settings")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    path: _containers.RepeatedScalarFieldContainer[str]
+    question: str
+    leader: str
+    target_version: str
+    answers: _containers.RepeatedCompositeFieldContainer[Answer]
+    question_prompt_tokens: int
+    question_completion_tokens: int
+    prompts: str
+    settings: Settings
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., prompts: _Optional[str] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("judge", "order", "choice", "reply", "counted", "prompt_tokens", "completion_tokens")
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    judge: str
+    order: _containers.RepeatedScalarFieldContainer[int]
+    choice: int
+    reply: str
+    counted: bool
+    prompt_tokens: int
+    completion_tokens: int
+    def __init__(self, judge: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., choice: _Optional[int] = ..., reply: _Optional[str] = ..., counted: _Optional[bool] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+
+class HarvestJudged(_message.Message):
+    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "verdicts", "counted", "best", "reward", "prompts", "question_prompt_tokens", "question_completion_tokens")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    path: _containers.RepeatedScalarFieldContainer[str]
+    question: str
+    leader: str
+    target_version: str
+    answers: _containers.RepeatedCompositeFieldContainer[Answer]
+    verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
+    counted: bool
+    best: int
+    reward: int
+    prompts: str
+    question_prompt_tokens: int
+    question_completion_tokens: int
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., counted: _Optional[bool] = ..., best: _Optional[int] = ..., reward: _Optional[int] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ...) -> None: ...
+
+class HarvestFailed(_message.Message):
+    __slots__ = ("request_hash", "failure", "reason", "stage", "question")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    failure: FailureClass
+    reason: str
+    stage: str
+    question: str
+    def __init__(self, request_hash: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., stage: _Optional[str] = ..., question: _Optional[str] = ...) -> None: ...
+
+class RehearsalAnswered(_message.Message):
+    __slots__ = ("request_hash", "path", "question", "answer", "leader", "prompts", "question_prompt_tokens", "question_completion_tokens")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    path: _containers.RepeatedScalarFieldContainer[str]
+    question: str
+    answer: Answer
+    leader: str
+    prompts: str
+    question_prompt_tokens: int
+    question_completion_tokens: int
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., leader: _Optional[str] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ...) -> None: ...
+
+class TargetPromoted(_message.Message):
+    __slots__ = ("request_hash", "version", "manifest_digest", "examples", "steps", "loss_first", "loss_last", "seconds", "tokens", "trial_answer")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIRST_FIELD_NUMBER: _ClassVar[int]
+    LOSS_LAST_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    version: str
+    manifest_digest: str
+    examples: int
+    steps: int
+    loss_first: float
+    loss_last: float
+    seconds: float
+    tokens: int
+    trial_answer: str
+    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., loss_first: _Optional[float] = ..., loss_last: _Optional[float] = ..., seconds: _Optional[float] = ..., tokens: _Optional[int] = ..., trial_answer: _Optional[str] = ...) -> None: ...
+
+class TrainingFailed(_message.Message):
+    __slots__ = ("request_hash", "version", "failure", "reason")
+    REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_hash: str
+    version: str
+    failure: FailureClass
+    reason: str
+    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TargetEvaluated(_message.Message):
+    __slots__ = ("model", "version", "benchmark", "scores")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BENCHMARK_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    benchmark: str
+    scores: _containers.RepeatedCompositeFieldContainer[Score]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., benchmark: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ...) -> None: ...
+
+class Score(_message.Message):
+    __slots__ = ("domain", "accuracy", "questions")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    accuracy: float
+    questions: int
+    def __init__(self, domain: _Optional[str] = ..., accuracy: _Optional[float] = ..., questions: _Optional[int] = ...) -> None: ...
