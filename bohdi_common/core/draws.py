@@ -1,0 +1,99 @@
+"""Seeded draws of paths: hierarchical Thompson sampling, tempered (paper section 3.2; the plan's `sharpness`)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
+
+
+class NoOpenArm(Exception):
+    """Nothing under Root can be drawn any more."""
+
+
+def generator(seed: int, *place: int | str) -> np.random.Generator:
+    """A counter-based generator (Philox) keyed by the run's seed and the place of the draw (round, step, slot, ...):
+    the random numbers of a draw do not depend on what was drawn before or at the same time."""
+    text = ":".join(map(str, (seed, *place)))
+    digest = hashlib.sha256(text.encode()).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
+
+
+def draw_arms(
+    tree: Tree, starts: NDArray[np.int64], rng: np.random.Generator, sharpness: float, explore: bool
+) -> NDArray[np.int64]:
+    """One path for each of the nodes in `starts` (shape (paths,)), followed down to a leaf or an `unk` arm.
+
+    At each level theta ~ Beta(alpha, beta) is drawn for every arm and a child taken with probability proportional to
+    theta^sharpness: infinity is Thompson's argmax, 0 uniform. With `explore` all open arms take part; without, only
+    nodes under which a pair is stored (Enlightenment). Returns the ids of the last arms, shape (paths,).
+    Costs the arms beside the paths, not the tree. Raises NoOpenArm.
+    """
+    views = _Views(tree, explore)
+    at = starts.astype(np.int64, copy=True)
+    for _ in range(LEAF_LEVEL):
+        inner = np.flatnonzero((views.level[at] < LEAF_LEVEL) & (views.is_unk[at] == 0))
+        if not len(inner):
+            break
+        at[inner] = _draw_children(views, at[inner], rng, sharpness)
+    return at
+
+
+def draw_from_root(
+    tree: Tree, count: int, rng: np.random.Generator, sharpness: float, explore: bool
+) -> NDArray[np.int64]:
+    """`count` paths from Root, as `draw_arms`."""
+    return draw_arms(tree, np.full(count, ROOT), rng, sharpness, explore)
+
+
+class _Views:
+    """The tree's columns as arrays, for one draw. Gone when the draw is over, so that the tree can grow again."""
+
+    def __init__(self, tree: Tree, explore: bool) -> None:
+        self.alpha = tree.column(tree.alpha)
+        self.beta = tree.column(tree.beta)
+        self.level = tree.column(tree.level)
+        self.is_unk = tree.column(tree.is_unk)
+        self.usable = tree.column(tree.open if explore else tree.paired)
+        self.block = tree.column(tree.block)
+        self.degree = tree.column(tree.degree)
+        self.arena = tree.column(tree.arena)
+
+
+def _draw_children(
+    views: _Views, parents: NDArray[np.int64], rng: np.random.Generator, sharpness: float
+) -> NDArray[np.int64]:
+    """A child of each of `parents`, all in one pass over their concatenated blocks of children."""
+    degrees = views.degree[parents]
+    ends = np.cumsum(degrees)
+    firsts = ends - degrees
+    arms = views.arena[np.arange(ends[-1]) + np.repeat(views.block[parents] - firsts, degrees)]
+    score = np.where(views.usable[arms] != 0, _scores(views, arms, rng, sharpness), -1.0)
+    best = np.maximum.reduceat(score, firsts)
+    if best.min() < 0:
+        raise NoOpenArm("no open arm under a node that was to be drawn from")
+    hits = np.flatnonzero(score == np.repeat(best, degrees))
+    if len(hits) > len(parents):  # equal scores, once in about 2^50 draws: the first of a block wins
+        hits = hits[np.searchsorted(hits, firsts)]
+    return arms[hits]
+
+
+def _scores(
+    views: _Views, arms: NDArray[np.int32], rng: np.random.Generator, sharpness: float
+) -> NDArray[np.float64]:
+    """Scores of which the largest of a block is the draw. With E ~ Exp(1), the arm of the largest w / E is drawn with
+    probability proportional to w (exponential race). theta is a ratio of two gammas: faster here than numpy's beta,
+    four times so for arms at Beta(1, 1)."""
+    if sharpness == 0:
+        return 1.0 / rng.standard_exponential(len(arms))
+    wins = rng.standard_gamma(views.alpha[arms].astype(np.float64))
+    losses = rng.standard_gamma(views.beta[arms].astype(np.float64))
+    theta = wins / (wins + losses)
+    if math.isinf(sharpness):
+        return theta
+    weight = theta * theta if sharpness == 2 else theta**sharpness
+    return weight / rng.standard_exponential(len(arms))

@@ -1,0 +1,414 @@
+"""evolve: the fold. One event of the feedback log moves the state, or is counted and moves nothing.
+
+Total: any event in any state gives a state. The state is owned by the fold and changed in place (a copy per event would
+cost the tree), so `evolve` returns the object it was given. A slot is settled by the first result that names what the
+log asked; a decision takes effect when it is the one that the state calls for. All else is counted: `late` (what it
+answers or decides is past), `invalid` (it could never have been), `unknown` (no fact of the feedback log).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from bohdi_common.core import names
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import Failure, Next, Rules, RunState, Slot, Sprout, Training, Waits
+from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
+
+
+def evolve(state: RunState, event: Any) -> RunState:
+    """The state after `event`, a `bohdi.v1.Event` of the run. Costs the path, not the tree or the stored questions."""
+    fold = _FOLDS.get(kind := event.WhichOneof("body"))
+    if fold is None:
+        _count(state, "unknown")
+    elif state.rules is None and kind != "run_started":
+        _count(state, "invalid")
+    else:
+        fold(state, event, getattr(event, kind))
+    state.sequence += 1
+    return state
+
+
+def _count(state: RunState, what: str) -> None:
+    state.counts[what] = state.counts.get(what, 0) + 1
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------
+
+
+def _run_started(state: RunState, event: Any, body: Any) -> None:
+    if state.rules is not None:
+        return _count(state, "late")
+    rules = Rules.of(body.settings)
+    if rules.problem():
+        return _count(state, "invalid")
+    state.run_id = event.run_id
+    state.rules = rules
+    state.tree = Tree(rules.window)
+    state.tree.plant(rules.grow)
+    for domain in body.domains:
+        _plant_path(state.tree, list(domain.path), rules.grow)
+    return None
+
+
+def _plant_path(tree: Tree, path: list[str], grow: bool) -> None:
+    parent = ROOT
+    for given in path[:LEAF_LEVEL]:
+        name = names.tidy(given)
+        if names.why_refused(name):
+            return
+        child = tree.child_named(parent, name)
+        parent = tree.add(parent, name, grow) if child is None else child
+
+
+def _run_paused(state: RunState, event: Any, body: Any) -> None:
+    if state.paused or state.finished:
+        return _count(state, "late")
+    state.paused = body.reason or "paused"
+    state.pauses += 1
+    return None
+
+
+def _run_resumed(state: RunState, event: Any, body: Any) -> None:
+    """Goes on, paused or not (a host that was killed resumes too): what is outstanding gets its time anew."""
+    if state.finished:
+        return _count(state, "late")
+    state.paused = state.stalled = ""
+    state.failed_trainings = 0
+    state.resumes += 1
+    for waiting in (*state.slots, *state.sprouts.values()):
+        waiting.asked_us = event.time_us
+    return None
+
+
+def _run_finished(state: RunState, event: Any, body: Any) -> None:
+    if state.finished:
+        return _count(state, "late")
+    state.finished = body.reason or "finished"
+    return None
+
+
+def _target_evaluated(state: RunState, event: Any, body: Any) -> None:
+    _count(state, "evaluations")  # for people: the bandit never looks at a benchmark
+
+
+# ---- draws and slots -------------------------------------------------------------------------------------------
+
+
+def _paths_drawn(state: RunState, event: Any, body: Any) -> None:
+    due = Next.REHEARSAL if body.rehearsal else Next.STEP
+    if state.next() != due or (event.round, event.step) != (state.round, state.step):
+        return _count(state, "late")
+    slots = [_slot(state, event, drawn) for drawn in body.slots]
+    if [drawn.slot for drawn in body.slots] != list(range(len(slots))) or None in slots:
+        return _count(state, "invalid")
+    state.slots = [slot for slot in slots if slot is not None]
+    state.open_slots = len(slots)
+    state.unavailable_slots = 0
+    state.rehearsing = body.rehearsal
+    for number, slot in enumerate(state.slots):
+        if slot.waits == Waits.SPROUT:
+            _wait_for_sprout(state, event, number)
+    _limit_wants(state)
+    if not slots:
+        _step_over(state)
+    return None
+
+
+def _slot_continued(state: RunState, event: Any, body: Any) -> None:
+    number = body.drawn.slot
+    slot = _open_slot(state, event, number)
+    if slot is None or slot.waits != Waits.DECISION or slot.attempt != body.attempt:
+        return _count(state, "late")
+    if body.given_up:
+        _count(state, "given_up")
+        return _settle(state, slot)
+    fresh = _slot(state, event, body.drawn)
+    if fresh is None:
+        return _count(state, "invalid")
+    fresh.attempt, fresh.failures = slot.attempt + 1, slot.failures
+    state.slots[number] = fresh
+    if fresh.waits == Waits.SPROUT:
+        _wait_for_sprout(state, event, number)
+        _limit_wants(state)
+    return None
+
+
+def _slot_expired(state: RunState, event: Any, body: Any) -> None:
+    slot = _open_slot(state, event, event.slot)
+    if slot is None or slot.waits == Waits.DECISION or slot.request_hash != body.request_hash:
+        return _count(state, "late")
+    if slot.waits == Waits.SPROUT:
+        sprout = state.sprouts[slot.path[-1] if slot.path else ROOT]
+        sprout.waiting.remove(event.slot)
+        if not sprout.waiting:
+            del state.sprouts[sprout.parent]
+    _count(state, "expired")
+    return _settle(state, slot, unavailable=True)
+
+
+def _slot(state: RunState, event: Any, drawn: Any) -> Slot | None:
+    """The slot that a draw opens; None when its path is not one of the tree's."""
+    path = tuple(drawn.path)
+    if not state.tree.holds_path(path):
+        return None
+    waits = Waits.RESULT if len(path) == LEAF_LEVEL else Waits.SPROUT
+    return Slot(waits, path, drawn.leader, drawn.request_hash, state.sequence, event.time_us)
+
+
+def _open_slot(state: RunState, event: Any, number: int) -> Slot | None:
+    """The slot of the step at hand that an event names, if it is still open."""
+    if event.step != state.step or event.round != state.round or not 0 <= number < len(state.slots):
+        return None
+    slot = state.slots[number]
+    return slot if slot.waits != Waits.NOTHING else None
+
+
+def _settle(state: RunState, slot: Slot, unavailable: bool = False) -> None:
+    slot.waits = Waits.NOTHING
+    state.open_slots -= 1
+    state.unavailable_slots += unavailable
+    if not state.open_slots:
+        _step_over(state)
+
+
+def _step_over(state: RunState) -> None:
+    nothing_came = bool(state.slots) and state.unavailable_slots == len(state.slots)
+    if nothing_came:
+        state.stalled = "no slot of the last step could be settled: the models were unavailable"
+    elif state.rehearsing:
+        state.rehearsed = True
+    else:
+        state.steps_counted += 1
+    state.slots = []
+    state.sprouts.clear()
+    state.rehearsing = False
+    state.step += 1
+
+
+# ---- sprouts ---------------------------------------------------------------------------------------------------
+
+
+def _wait_for_sprout(state: RunState, event: Any, number: int) -> None:
+    """Slots that wait under one parent share one request; one that comes later joins it."""
+    path = state.slots[number].path
+    parent = path[-1] if path else ROOT
+    sprout = state.sprouts.get(parent)
+    if sprout is None:
+        arm = state.tree.unk_of[parent]
+        outcomes = state.tree.pulls(arm)
+        request_hash = derived_id(state.run_id, "sprout", parent, outcomes, state.round, state.step)
+        sprout = Sprout(parent, request_hash, 0, [], state.sequence, event.time_us)
+        state.sprouts[parent] = sprout
+    sprout.waiting.append(number)
+
+
+def _limit_wants(state: RunState) -> None:
+    """A request that has just been opened asks for a name per waiting slot, up to the bound."""
+    assert state.rules is not None
+    for sprout in state.sprouts.values():
+        if sprout.asked == state.sequence:
+            sprout.want = min(len(sprout.waiting), state.rules.sprout_names)
+
+
+def _domains_sprouted(state: RunState, event: Any, body: Any) -> None:
+    sprout = _asked_sprout(state, body)
+    if sprout is None:
+        return _count(state, "late")
+    added = _add_names(state, sprout, [given.name for given in body.names])
+    if not added:
+        return _sprout_rejected(state, sprout)
+    _count(state, "sprouts")
+    arm = state.tree.unk_of[sprout.parent]
+    state.tree.alpha[arm] += len(added)
+    state.tree.misses[arm] = 0
+    del state.sprouts[sprout.parent]
+    for turn, number in enumerate(sprout.waiting):
+        slot = state.slots[number]
+        slot.waits, slot.child = Waits.DECISION, added[turn % len(added)]
+    return None
+
+
+def _sprout_failed(state: RunState, event: Any, body: Any) -> None:
+    sprout = _asked_sprout(state, body)
+    if sprout is None:
+        return _count(state, "late")
+    if body.failure != Failure.UNAVAILABLE:
+        return _sprout_rejected(state, sprout)
+    _count(state, "unavailable")
+    del state.sprouts[sprout.parent]
+    for number in sprout.waiting:
+        _settle(state, state.slots[number], unavailable=True)
+    return None
+
+
+def _asked_sprout(state: RunState, body: Any) -> Sprout | None:
+    sprout = state.sprouts.get(body.parent)
+    return sprout if sprout is not None and sprout.request_hash == body.request_hash else None
+
+
+def _add_names(state: RunState, sprout: Sprout, given: list[str]) -> list[int]:
+    assert state.rules is not None
+    tree, added = state.tree, []
+    above = {names.key(name) for name in tree.path_names(sprout.parent)}
+    for name in map(names.tidy, given):
+        known = names.key(name) in above or tree.child_named(sprout.parent, name) is not None
+        if len(added) < sprout.want and not known and not names.why_refused(name):
+            added.append(tree.add(sprout.parent, name, state.rules.grow))
+    return added
+
+
+def _sprout_rejected(state: RunState, sprout: Sprout) -> None:
+    assert state.rules is not None
+    _count(state, "sprouts_rejected")
+    arm = state.tree.unk_of[sprout.parent]
+    state.tree.beta[arm] += 1
+    state.tree.missed(arm, state.rules.sprout_failures)
+    del state.sprouts[sprout.parent]
+    for number in sprout.waiting:
+        slot = state.slots[number]
+        slot.waits, slot.child = Waits.DECISION, -1
+        slot.failures += 1
+
+
+# ---- harvests --------------------------------------------------------------------------------------------------
+
+
+def _harvest_judged(state: RunState, event: Any, body: Any) -> None:
+    slot = _answered_slot(state, event, body)
+    if slot is None or state.rehearsing:
+        return _count(state, "late")
+    leaf, tree = slot.path[-1], state.tree
+    if body.counted:
+        tree.reward(leaf, 1 if body.reward else 0)
+        tree.misses[leaf] = 0
+        if not tree.paired[leaf]:
+            tree.pair_stored(leaf)
+            state.pairs[leaf] = array("Q")
+        state.pairs[leaf].append(state.sequence)
+        _count(state, "harvests")
+    else:
+        _no_verdict(state, leaf, "no_verdict")
+    return _settle(state, slot)
+
+
+def _harvest_failed(state: RunState, event: Any, body: Any) -> None:
+    slot = _answered_slot(state, event, body)
+    if slot is None:
+        return _count(state, "late")
+    unavailable = body.failure == Failure.UNAVAILABLE
+    if unavailable or state.rehearsing:
+        _count(state, "unavailable" if unavailable else "rejected")
+    else:
+        _no_verdict(state, slot.path[-1], "rejected")
+    return _settle(state, slot, unavailable)
+
+
+def _rehearsal_answered(state: RunState, event: Any, body: Any) -> None:
+    slot = _answered_slot(state, event, body)
+    if slot is None or not state.rehearsing:
+        return _count(state, "late")
+    state.rehearsals.setdefault(slot.path[-1], array("Q")).append(state.sequence)
+    _count(state, "rehearsals")
+    return _settle(state, slot)
+
+
+def _answered_slot(state: RunState, event: Any, body: Any) -> Slot | None:
+    """The open slot that waits for just this result."""
+    slot = _open_slot(state, event, event.slot)
+    if slot is None or slot.waits != Waits.RESULT or slot.request_hash != body.request_hash:
+        return None
+    return slot
+
+
+def _no_verdict(state: RunState, leaf: int, what: str) -> None:
+    """Nobody could answer or judge: no evidence about the target. A leaf where it goes on like that is closed."""
+    assert state.rules is not None
+    _count(state, what)
+    state.tree.missed(leaf, state.rules.leaf_failures)
+
+
+# ---- rebirth and training --------------------------------------------------------------------------------------
+
+
+def _nodes_reborn(state: RunState, event: Any, body: Any) -> None:
+    if state.next() != Next.INTROSPECTION or event.round != state.round:
+        return _count(state, "late")
+    tree = state.tree
+    if any(not _can_be_reborn(tree, rebirth) for rebirth in body.rebirths):
+        return _count(state, "invalid")
+    for rebirth in body.rebirths:
+        tree.reborn(rebirth.node, rebirth.window_sum, rebirth.window_length)
+        _count(state, "rebirths")
+    state.introspected = True
+    return None
+
+
+def _can_be_reborn(tree: Tree, rebirth: Any) -> bool:
+    node = rebirth.node
+    if not 0 < node < len(tree) or tree.is_unk[node] or tree.pulls(node) < tree.window_length:
+        return False
+    return (rebirth.window_sum, rebirth.window_length) == (tree.window[node].bit_count(), tree.window_length)
+
+
+def _training_drawn(state: RunState, event: Any, body: Any) -> None:
+    if state.next() != Next.TRAINING or event.round != state.round:
+        return _count(state, "late")
+    if any(not 0 <= sample < state.sequence for sample in body.samples) or body.version in state.versions:
+        return _count(state, "invalid")
+    if not body.samples:
+        _count(state, "trainings_without_pairs")
+        return _round_over(state)
+    state.training = Training(
+        body.request_hash, body.version, body.base_version, tuple(body.samples), tuple(body.average_with), state.sequence
+    )
+    return None
+
+
+def _target_promoted(state: RunState, event: Any, body: Any) -> None:
+    if state.training is None or state.training.request_hash != body.request_hash:
+        return _count(state, "late")
+    state.versions.append(state.training.version)
+    state.failed_trainings = 0
+    return _round_over(state)
+
+
+def _training_failed(state: RunState, event: Any, body: Any) -> None:
+    assert state.rules is not None
+    if state.training is None or state.training.request_hash != body.request_hash:
+        return _count(state, "late")
+    _count(state, "trainings_failed")
+    state.failed_trainings += 1
+    if body.failure == Failure.UNAVAILABLE or state.failed_trainings >= state.rules.training_failures:
+        state.stalled = f"the training of {state.training.version} failed: {body.reason}"
+    return _round_over(state)
+
+
+def _round_over(state: RunState) -> None:
+    state.training = None
+    state.round += 1
+    state.step = state.steps_counted = 0
+    state.introspected = False
+
+
+_FOLDS: dict[str, Callable[[RunState, Any, Any], None]] = {
+    "run_started": _run_started,
+    "run_paused": _run_paused,
+    "run_resumed": _run_resumed,
+    "run_finished": _run_finished,
+    "paths_drawn": _paths_drawn,
+    "slot_continued": _slot_continued,
+    "slot_expired": _slot_expired,
+    "domains_sprouted": _domains_sprouted,
+    "sprout_failed": _sprout_failed,
+    "harvest_judged": _harvest_judged,
+    "harvest_failed": _harvest_failed,
+    "rehearsal_answered": _rehearsal_answered,
+    "nodes_reborn": _nodes_reborn,
+    "training_drawn": _training_drawn,
+    "target_promoted": _target_promoted,
+    "training_failed": _training_failed,
+    "target_evaluated": _target_evaluated,
+}

@@ -1,0 +1,232 @@
+"""What the log adds up to: the state of one run, its canonical form and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from dataclasses import asdict, dataclass, field, fields
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from bohdi_common.core.tree import Tree
+
+STATE_VERSION = 1
+BASE_VERSION = "base"  # the target as the run found it
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers that fold and decisions follow, by the names of BanditSettings and TrainingSettings in the proto."""
+
+    seed: int
+    sources: tuple[str, ...]
+    rounds: int
+    steps: int
+    slots: int
+    sharpness: float
+    grow: bool
+    lockstep: bool
+    introspection: int
+    window: int
+    threshold: float
+    sprout_failures: int
+    leaf_failures: int
+    sprout_names: int
+    slot_timeout_s: float
+    rehearsal_questions: int
+    rehearsal_below: float
+    training_failures: int
+    examples: int
+    passes: float
+    max_examples: int
+    rehearsal_share: float
+    replay_share: float
+    average_last: int
+    restart: bool
+    batch: int
+
+    @classmethod
+    def of(cls, settings: Any) -> Rules:
+        """Rules of a `bohdi.v1.Settings`, each by its name."""
+        given = {"seed": settings.seed, "sources": tuple(source.name for source in settings.sources)}
+        for name in (f.name for f in fields(cls)):
+            if name not in given:
+                part = settings.bandit if hasattr(settings.bandit, name) else settings.training
+                given[name] = getattr(part, name)
+        return cls(**given)
+
+    def problem(self) -> str:
+        """Why no run can follow these rules; empty when one can."""
+        if not self.sources:
+            return "no source"
+        if not 1 <= self.window <= 64:
+            return "window outside 1 to 64"
+        if min(self.rounds, self.steps, self.slots) < 1:
+            return "rounds, steps and slots must be at least 1"
+        if min(self.sprout_failures, self.leaf_failures, self.sprout_names, self.batch) < 1:
+            return "a bound on failures, names or batch is below 1"
+        if not self.sharpness >= 0:
+            return "negative sharpness"
+        return ""
+
+
+class Introspection(IntEnum):
+    """As in the proto."""
+
+    OFF = 1
+    PAPER = 2
+    TWO_SAMPLE = 3
+
+
+class Failure(IntEnum):
+    """As FailureClass in the proto."""
+
+    REJECTED = 1
+    UNAVAILABLE = 2
+
+
+class Waits(IntEnum):
+    """What a slot of the step at hand waits for."""
+
+    RESULT = 1  # its harvest or rehearsal was asked for
+    SPROUT = 2  # a sprout under the last node of its path was asked for
+    DECISION = 3  # the sprout is settled: the slot can go on
+    NOTHING = 4  # settled
+
+
+class Next(StrEnum):
+    """The decision that the state calls for; NONE while it waits for results or is over."""
+
+    NONE = ""
+    STEP = "step"
+    REHEARSAL = "rehearsal"
+    INTROSPECTION = "introspection"
+    TRAINING = "training"
+    FINISH = "finish"
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot of the step at hand. `path`: node ids; not yet three long while it waits for a sprout."""
+
+    waits: int
+    path: tuple[int, ...]
+    leader: str
+    request_hash: str
+    asked: int  # run sequence of the decision that asked
+    asked_us: int
+    attempt: int = 0  # how often it went on after a sprout
+    failures: int = 0  # sprouts that failed in it
+    child: int = -1  # the new node from which it goes on; -1: the level is drawn again
+
+
+@dataclass(slots=True)
+class Sprout:
+    """A request for new children of `parent` that is not settled."""
+
+    parent: int
+    request_hash: str
+    want: int
+    waiting: list[int]
+    asked: int
+    asked_us: int
+
+
+@dataclass(slots=True)
+class Training:
+    """A training that is not settled."""
+
+    request_hash: str
+    version: str
+    base_version: str
+    samples: tuple[int, ...]
+    average_with: tuple[str, ...]
+    asked: int
+
+
+@dataclass(slots=True)
+class RunState:
+    """State of one run after `sequence` events. Made by folding the feedback log with `evolve`, and by nothing else."""
+
+    run_id: str = ""
+    rules: Rules | None = None
+    sequence: int = 0
+    round: int = 0
+    step: int = 0
+    steps_counted: int = 0  # steps of this round that were not wholly unavailable
+    slots: list[Slot] = field(default_factory=list)
+    open_slots: int = 0
+    unavailable_slots: int = 0
+    rehearsing: bool = False
+    rehearsed: bool = False
+    introspected: bool = False
+    stalled: str = ""  # why the run cannot go on by itself; the bandit makes it a RunPaused
+    paused: str = ""
+    pauses: int = 0
+    resumes: int = 0
+    finished: str = ""
+    sprouts: dict[int, Sprout] = field(default_factory=dict)
+    training: Training | None = None
+    failed_trainings: int = 0
+    versions: list[str] = field(default_factory=lambda: [BASE_VERSION])
+    tree: Tree = field(default_factory=lambda: Tree(1))
+    pairs: dict[int, array[int]] = field(default_factory=dict)
+    rehearsals: dict[int, array[int]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def target_version(self) -> str:
+        return self.versions[-1]
+
+    @property
+    def pair_count(self) -> int:
+        return sum(map(len, self.pairs.values()))
+
+    def next(self) -> Next:
+        """The decision that is due, by the order of the method: Meditation, rehearsal (once), IR, Enlightenment."""
+        rules = self.rules
+        if rules is None or self.finished or self.open_slots or self.training is not None:
+            return Next.NONE
+        if self.round >= rules.rounds:
+            return Next.FINISH
+        if self.steps_counted < rules.steps:
+            return Next.STEP
+        if self.round == 0 and rules.rehearsal_questions and not self.rehearsed:
+            return Next.REHEARSAL
+        if rules.introspection != Introspection.OFF and not self.introspected:
+            return Next.INTROSPECTION
+        return Next.TRAINING
+
+
+def canonical(state: RunState) -> bytes:
+    """The state as JSON in one fixed form: the same state gives the same bytes on every machine."""
+    tree = state.tree
+    arms = [
+        list(row)
+        for row in zip(
+            tree.parent, tree.level, tree.is_unk, tree.name, tree.alpha, tree.beta, tree.window, tree.open,
+            tree.closed, tree.misses, tree.rebirths, strict=True,
+        )
+    ]  # fmt: skip
+    plain = {
+        f.name: getattr(state, f.name)
+        for f in fields(state)
+        if f.name not in {"rules", "slots", "sprouts", "training", "tree", "pairs", "rehearsals"}
+    }
+    whole = plain | {
+        "state_version": STATE_VERSION,
+        "rules": asdict(state.rules) if state.rules else None,
+        "slots": [asdict(slot) for slot in state.slots],
+        "sprouts": [asdict(sprout) for _, sprout in sorted(state.sprouts.items())],
+        "training": asdict(state.training) if state.training else None,
+        "arms": arms,
+        "pairs": [[leaf, list(seqs)] for leaf, seqs in sorted(state.pairs.items())],
+        "rehearsals": [[leaf, list(seqs)] for leaf, seqs in sorted(state.rehearsals.items())],
+    }
+    return json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def state_sha256(state: RunState) -> str:
+    """SHA-256 of the canonical form, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(state)).hexdigest()
