@@ -31,6 +31,7 @@ class Rules:
     window: int
     threshold: float
     sprout_failures: int
+    slot_failures: int
     leaf_failures: int
     sprout_names: int
     slot_timeout_s: float
@@ -64,7 +65,7 @@ class Rules:
             return "window outside 1 to 64"
         if min(self.rounds, self.steps, self.slots) < 1:
             return "rounds, steps and slots must be at least 1"
-        if min(self.sprout_failures, self.leaf_failures, self.sprout_names, self.batch) < 1:
+        if min(self.sprout_failures, self.slot_failures, self.leaf_failures, self.sprout_names, self.batch) < 1:
             return "a bound on failures, names or batch is below 1"
         if not self.sharpness >= 0:
             return "negative sharpness"

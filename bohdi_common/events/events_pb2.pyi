@@ -141,7 +141,7 @@ class Settings(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., preset: _Optional[str] = ..., bandit: _Optional[_Union[BanditSettings, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., target: _Optional[_Union[ModelSettings, _Mapping]] = ..., prompts: _Optional[str] = ..., sprout: _Optional[_Union[SproutSettings, _Mapping]] = ..., harvest: _Optional[_Union[HarvestSettings, _Mapping]] = ..., judging: _Optional[_Union[JudgingSettings, _Mapping]] = ..., training: _Optional[_Union[TrainingSettings, _Mapping]] = ...) -> None: ...
 
 class BanditSettings(_message.Message):
-    __slots__ = ("rounds", "steps", "slots", "sharpness", "grow", "lockstep", "introspection", "window", "threshold", "sprout_failures", "leaf_failures", "sprout_names", "slot_timeout_s", "rehearsal_questions", "rehearsal_below", "training_failures")
+    __slots__ = ("rounds", "steps", "slots", "sharpness", "grow", "lockstep", "introspection", "window", "threshold", "sprout_failures", "leaf_failures", "sprout_names", "slot_timeout_s", "rehearsal_questions", "rehearsal_below", "training_failures", "slot_failures")
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,7 @@ class BanditSettings(_message.Message):
     REHEARSAL_QUESTIONS_FIELD_NUMBER: _ClassVar[int]
     REHEARSAL_BELOW_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FAILURES_FIELD_NUMBER: _ClassVar[int]
     rounds: int
     steps: int
     slots: int
@@ -174,7 +175,8 @@ class BanditSettings(_message.Message):
     rehearsal_questions: int
     rehearsal_below: float
     training_failures: int
-    def __init__(self, rounds: _Optional[int] = ..., steps: _Optional[int] = ..., slots: _Optional[int] = ..., sharpness: _Optional[float] = ..., grow: _Optional[bool] = ..., lockstep: _Optional[bool] = ..., introspection: _Optional[_Union[Introspection, str]] = ..., window: _Optional[int] = ..., threshold: _Optional[float] = ..., sprout_failures: _Optional[int] = ..., leaf_failures: _Optional[int] = ..., sprout_names: _Optional[int] = ..., slot_timeout_s: _Optional[float] = ..., rehearsal_questions: _Optional[int] = ..., rehearsal_below: _Optional[float] = ..., training_failures: _Optional[int] = ...) -> None: ...
+    slot_failures: int
+    def __init__(self, rounds: _Optional[int] = ..., steps: _Optional[int] = ..., slots: _Optional[int] = ..., sharpness: _Optional[float] = ..., grow: _Optional[bool] = ..., lockstep: _Optional[bool] = ..., introspection: _Optional[_Union[Introspection, str]] = ..., window: _Optional[int] = ..., threshold: _Optional[float] = ..., sprout_failures: _Optional[int] = ..., leaf_failures: _Optional[int] = ..., sprout_names: _Optional[int] = ..., slot_timeout_s: _Optional[float] = ..., rehearsal_questions: _Optional[int] = ..., rehearsal_below: _Optional[float] = ..., training_failures: _Optional[int] = ..., slot_failures: _Optional[int] = ...) -> None: ...
 
 class ModelSettings(_message.Message):
     __slots__ = ("name", "adapter", "path", "digest", "temperature_answer", "temperature_question", "temperature_proposal", "temperature_verdict")

@@ -1,0 +1,272 @@
+"""decide: what the bandit does in a state. Pure: the same state and time give the same decisions.
+
+A decision is recorded in the feedback log and takes effect when it is folded; until then `decide` gives it again, under
+the same id. What goes out to the other services is not decided: it follows from the state (`requests`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bohdi_common.core import draws, swblrt
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import BASE_VERSION, Introspection, Next, Rules, RunState, Slot, Waits
+from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
+
+_FORMS = {Introspection.PAPER: "paper", Introspection.TWO_SAMPLE: "two_sample"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """An event to be written: the kind of its body and the fields, by their names in the proto."""
+
+    event_id: str
+    kind: str
+    round: int
+    step: int
+    slot: int
+    body: dict[str, Any]
+
+
+def decide(state: RunState, now_us: int) -> list[Fact]:
+    """The decisions that are due. Empty while the run waits for results, is paused or over."""
+    if state.rules is None or state.paused or state.finished:
+        return []
+    if state.stalled:
+        return [_pause(state, state.stalled)]
+    if state.open_slots:
+        return [*_expirations(state, state.rules, now_us), *_continuations(state, state.rules)]
+    try:
+        match state.next():
+            case Next.STEP:
+                return [_draw_step(state, state.rules)]
+            case Next.REHEARSAL:
+                return [_draw_rehearsal(state, state.rules)]
+            case Next.INTROSPECTION:
+                return [_introspect(state, state.rules)]
+            case Next.TRAINING:
+                return [_draw_training(state, state.rules)]
+            case Next.FINISH:
+                body = {"target_version": state.target_version, "reason": "all rounds done"}
+                return [_decision(state, "run_finished", body)]
+    except draws.NoOpenArm:
+        return [_pause(state, "no arm under Root is open: every domain was closed after too many failures")]
+    return []
+
+
+def requests(state: RunState, since: int = 0) -> Iterator[Fact]:
+    """What the state has asked for and not yet got: all of it, or what the decision at run sequence `since` asked.
+
+    Settings are not in the bodies: the bandit service adds them. Ids follow from what is asked, so that asking again
+    appends nothing where the request is already in its topic.
+    """
+    for number, slot in enumerate(state.slots):
+        if slot.waits == Waits.RESULT and slot.asked >= since:
+            yield _request(state, "harvest_requested", slot.request_hash, number, _harvest(state, slot))
+    for sprout in state.sprouts.values():
+        if sprout.asked >= since:
+            known = [state.tree.name[child] for child in state.tree.children(sprout.parent)]
+            path = state.tree.path_names(sprout.parent)
+            body = {"parent": sprout.parent, "path": path, "known": known, "want": sprout.want}
+            yield _request(state, "sprout_requested", sprout.request_hash, sprout.waiting[0], body)
+    training = state.training
+    if training is not None and training.asked >= since:
+        body = {
+            "samples": list(training.samples),
+            "base_version": training.base_version,
+            "version": training.version,
+            "average_with": list(training.average_with),
+        }
+        yield _request(state, "training_requested", training.request_hash, 0, body)
+
+
+def slot_hash(state: RunState, number: int, path: Sequence[int], leader: str, rehearsal: bool, attempt: int) -> str:
+    """Names what a slot asks: by whom, of whom, about which leaf. Empty for a slot that still waits for a sprout."""
+    if len(path) < LEAF_LEVEL:
+        return ""
+    kind = "rehearsal" if rehearsal else "harvest"
+    place = (state.round, state.step, number, attempt)
+    return derived_id(state.run_id, kind, *place, *path, leader, state.target_version)
+
+
+# ---- the decisions, one by one ---------------------------------------------------------------------------------
+
+
+def _decision(state: RunState, kind: str, body: dict[str, Any], slot: int = 0, attempt: int = 0) -> Fact:
+    """A fact of the bandit's own, with the state it was made in."""
+    event_id = derived_id(state.run_id, kind, state.round, state.step, slot, attempt, state.resumes)
+    return Fact(event_id, kind, state.round, state.step, slot, {"based_on": state.sequence, **body})
+
+
+def _pause(state: RunState, reason: str) -> Fact:
+    event_id = derived_id(state.run_id, "run_paused", state.pauses)
+    return Fact(event_id, "run_paused", state.round, state.step, 0, {"reason": reason})
+
+
+def _draw_step(state: RunState, rules: Rules) -> Fact:
+    rng = draws.generator(rules.seed, state.round, state.step)
+    ends = draws.draw_from_root(state.tree, rules.slots, rng, rules.sharpness, explore=True)
+    leaders = rng.integers(len(rules.sources), size=rules.slots)
+    slots = [_drawn(state, rules, n, int(end), int(who)) for n, (end, who) in enumerate(zip(ends, leaders, strict=True))]
+    return _decision(state, "paths_drawn", {"slots": slots})
+
+
+def _drawn(
+    state: RunState, rules: Rules, number: int, end: int, leader: int, rehearsal: bool = False, attempt: int = 0
+) -> dict[str, Any]:
+    """A DrawnSlot whose draw came down to the arm `end`."""
+    path = state.tree.path(state.tree.parent[end] if state.tree.is_unk[end] else end)
+    name = rules.sources[leader]
+    request_hash = slot_hash(state, number, path, name, rehearsal, attempt)
+    return {"slot": number, "path": path, "leader": name, "request_hash": request_hash}
+
+
+def _expirations(state: RunState, rules: Rules, now_us: int) -> Iterator[Fact]:
+    oldest_us = now_us - round(rules.slot_timeout_s * 1e6)
+    for number, slot in enumerate(state.slots):
+        if slot.waits in (Waits.RESULT, Waits.SPROUT) and slot.asked_us < oldest_us:
+            yield _decision(state, "slot_expired", {"request_hash": slot.request_hash}, number, slot.attempt)
+
+
+def _continuations(state: RunState, rules: Rules) -> Iterator[Fact]:
+    ready = [n for n, slot in enumerate(state.slots) if slot.waits == Waits.DECISION]
+    if rules.lockstep and len(ready) < state.open_slots:
+        return
+    for number in ready:
+        slot = state.slots[number]
+        body = {"drawn": {"slot": number}, "attempt": slot.attempt, "given_up": True}
+        start = slot.child if slot.child >= 0 else _nearest_open(state.tree, slot.path)
+        if slot.failures < rules.slot_failures and start is not None:
+            rng = draws.generator(rules.seed, state.round, state.step, number, slot.attempt)
+            end = int(draws.draw_arms(state.tree, np.array([start]), rng, rules.sharpness, explore=True)[0])
+            leader = rules.sources.index(slot.leader)
+            drawn = _drawn(state, rules, number, end, leader, attempt=slot.attempt + 1)
+            body = {"drawn": drawn, "attempt": slot.attempt}
+        yield _decision(state, "slot_continued", body, number, slot.attempt)
+
+
+def _nearest_open(tree: Tree, path: Sequence[int]) -> int | None:
+    """The deepest node of `path`, or Root, under which an arm is open: there the level is drawn again."""
+    return next((node for node in (*reversed(path), ROOT) if tree.open[node]), None)
+
+
+def _draw_rehearsal(state: RunState, rules: Rules) -> Fact:
+    """Leaves where the target does not lose, equally often: it will rehearse there what it knows already."""
+    tree = state.tree
+    known = [leaf for leaf in tree.leaves() if tree.open[leaf] and _target_holds(tree, leaf, rules.rehearsal_below)]
+    slots: list[dict[str, Any]] = []
+    if known:
+        rng = draws.generator(rules.seed, state.round, state.step)
+        leaders = rng.integers(len(rules.sources), size=rules.rehearsal_questions)
+        slots = [
+            _drawn(state, rules, n, known[n % len(known)], int(who), rehearsal=True) for n, who in enumerate(leaders)
+        ]
+    return _decision(state, "paths_drawn", {"rehearsal": True, "slots": slots})
+
+
+def _target_holds(tree: Tree, leaf: int, below: float) -> bool:
+    """The deepest node of the path with two rewards or more says that the target seldom loses, and its secondary domain
+    has seen a verdict at all (where nobody ever judged, nothing is known)."""
+    path = tree.path(leaf)
+    if not tree.pulls(path[1]):
+        return False
+    seen = next((node for node in reversed(path) if tree.pulls(node) >= 2), None)
+    return seen is not None and tree.mean(seen) < below
+
+
+def _introspect(state: RunState, rules: Rules) -> Fact:
+    found = swblrt.sweep(state.tree, _FORMS[Introspection(rules.introspection)], rules.threshold)
+    columns = zip(found.nodes, found.window_sum, found.statistic, found.p_value, strict=True)
+    rebirths = [
+        {
+            "node": int(node),
+            "window_sum": int(wins),
+            "window_length": found.window_length,
+            "statistic": float(statistic),
+            "p_value": float(p_value),
+        }
+        for node, wins, statistic, p_value in columns
+    ]
+    return _decision(state, "nodes_reborn", {"rebirths": rebirths, "tested": found.tested})
+
+
+# ---- Enlightenment ---------------------------------------------------------------------------------------------
+
+
+def _draw_training(state: RunState, rules: Rules) -> Fact:
+    """Draws the samples of one fine-tuning, every one afresh: a share of rehearsal records, a share uniform over the
+    leaves with pairs (replay), the rest by the bandit with every `unk` left out."""
+    rng = draws.generator(rules.seed, state.round, "training")
+    count = _examples(state, rules)
+    kind = rng.random(count)
+    rehearsal = kind < (rules.rehearsal_share if state.rehearsals else 0.0)
+    replay = ~rehearsal & (kind < (rules.rehearsal_share if state.rehearsals else 0.0) + rules.replay_share)
+    by_bandit = ~rehearsal & ~replay
+    samples = np.zeros(count, dtype=np.int64)
+    samples[rehearsal] = _from_store(state.rehearsals, _any_leaf(state.rehearsals, rehearsal.sum(), rng), rng)
+    samples[replay] = _from_store(state.pairs, _any_leaf(state.pairs, replay.sum(), rng), rng)
+    if by_bandit.any():
+        leaves = draws.draw_from_root(state.tree, int(by_bandit.sum()), rng, rules.sharpness, explore=False)
+        samples[by_bandit] = _from_store(state.pairs, leaves, rng)
+    version = f"r{state.round + 1}"
+    last = state.round + 1 == rules.rounds
+    average_with = [v for v in state.versions[1:]][-(rules.average_last - 1) :] if last and rules.average_last > 1 else []
+    base = BASE_VERSION if rules.restart else state.target_version
+    body = {
+        "samples": samples.tolist(),
+        "base_version": base,
+        "version": version,
+        "average_with": average_with,
+        "from_rehearsal": int(rehearsal.sum()),
+        "from_replay": int(replay.sum()),
+        "request_hash": derived_id(state.run_id, "training", version, base, *average_with, *map(int, samples)),
+    }
+    return _decision(state, "training_drawn", body)
+
+
+def _examples(state: RunState, rules: Rules) -> int:
+    """How many samples a training sees: a fixed number (the paper's e x M), or `passes` over the pairs in store on top
+    of the rehearsal; in whole batches, bounded. 0 when there is no pair."""
+    pairs = state.pair_count
+    if not pairs:
+        return 0
+    if not rules.passes:
+        return min(rules.examples, rules.max_examples)
+    share = rules.rehearsal_share if state.rehearsals else 0.0
+    batches = math.ceil(rules.passes * pairs / (1 - share) / rules.batch)
+    return min(batches * rules.batch, rules.max_examples)
+
+
+def _any_leaf(store: dict[int, Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    leaves = np.fromiter(store, dtype=np.int64, count=len(store))
+    return leaves[rng.integers(len(leaves), size=count)] if count else leaves[:0]
+
+
+def _from_store(store: dict[int, Any], leaves: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """One record of each leaf in `leaves` at random, as run sequences."""
+    turns = rng.random(len(leaves))
+    picked = (store[leaf][int(turn * len(store[leaf]))] for leaf, turn in zip(leaves.tolist(), turns, strict=True))
+    return np.fromiter(picked, dtype=np.int64, count=len(leaves))
+
+
+# ---- requests --------------------------------------------------------------------------------------------------
+
+
+def _request(state: RunState, kind: str, request_hash: str, slot: int, body: dict[str, Any]) -> Fact:
+    event_id = derived_id(state.run_id, kind, request_hash)
+    return Fact(event_id, kind, state.round, state.step, slot, {"request_hash": request_hash, **body})
+
+
+def _harvest(state: RunState, slot: Slot) -> dict[str, Any]:
+    return {
+        "path": state.tree.path_names(slot.path[-1]),
+        "leader": slot.leader,
+        "target_version": state.target_version,
+        "rehearsal": state.rehearsing,
+    }
