@@ -1,0 +1,134 @@
+"""The service shell: what every host does around a handler, for one input.
+
+Decode; handle; give back the outputs, which the host appends together with the input's done mark. What cannot be decoded
+or fails for good goes to `bohdi.dead`, and a slot that it named is settled as failed, so that no run waits for it. A model
+that is away is asked again with growing pauses, within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import Failure
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.topics import DEAD, Topic
+from bohdi_common.log.port import LogError, Record, Stored
+from bohdi_common.models.port import ModelRefused, ModelUnavailable
+
+_log = logging.getLogger("bohdi")
+_REASON_CHARS = 500
+
+Clock = Callable[[], int]
+
+
+def wall_clock_us() -> int:
+    """Microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+class Service(Protocol):
+    """A handler of one topic's events. `handle` may be called again for the same event and for several at once."""
+
+    name: str
+    topic: Topic
+
+    async def handle(self, event: Event) -> Sequence[Event]:
+        """The events that come of `event`. Raises ModelUnavailable when a model that it cannot do without is away."""
+        ...
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a model that is away is asked again, and how long between: first_s, doubled, up to longest_s."""
+
+    times: int = 4
+    first_s: float = 0.5
+    longest_s: float = 10.0
+
+    def pauses_s(self) -> list[float]:
+        return [min(self.first_s * 2**n, self.longest_s) for n in range(self.times)]
+
+
+@dataclass
+class Shell:
+    """One service in its shell. `process` is all that a host calls."""
+
+    service: Service
+    clock: Clock = wall_clock_us
+    retries: Retries = field(default_factory=Retries)
+
+    async def process(self, stored: Stored) -> list[Record]:
+        """The records that come of one input. Raises only LogError and what must stop the process (NewerSchema)."""
+        try:
+            event = codec.decode(stored.value)
+        except codec.Undecodable as error:
+            return [dead_record(stored, str(error))]
+        if codec.topic_of(event) is not self.service.topic:
+            return [dead_record(stored, f"{codec.kind_of(event)} does not belong on {stored.topic}")]
+        try:
+            return [record_of(output) for output in await self._handle(event)]
+        except ModelUnavailable as error:
+            return self._given_up(event, Failure.UNAVAILABLE, str(error))
+        except ModelRefused as error:
+            return self._given_up(event, Failure.REJECTED, str(error))
+        except LogError:
+            raise
+        except Exception as error:  # a handler's own mistake must cost one slot, never the run
+            _log.exception("%s failed on event %s", self.service.name, event.event_id)
+            reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS]
+            return [dead_record(stored, reason), *self._given_up(event, Failure.REJECTED, reason)]
+
+    async def _handle(self, event: Event) -> Sequence[Event]:
+        for pause_s in self.retries.pauses_s():
+            try:
+                return await self.service.handle(event)
+            except ModelUnavailable as error:
+                _log.warning("%s: %s; asking again in %.1f s", self.service.name, error, pause_s)
+                await asyncio.sleep(pause_s)
+        return await self.service.handle(event)
+
+    def _given_up(self, event: Event, failure: Failure, reason: str) -> list[Record]:
+        failed = failure_of(event, self.service.name, self.clock(), failure, reason[:_REASON_CHARS])
+        return [record_of(failed)] if failed is not None else []
+
+
+def record_of(event: Event) -> Record:
+    """The log record of an event, on the topic of its kind."""
+    return Record(codec.topic_of(event).name, codec.key_of(event), event.event_id, codec.encode(event))
+
+
+def dead_record(stored: Stored, reason: str) -> Record:
+    """A record for `bohdi.dead`: the original bytes; where they stood and why they are here are in the key, which has
+    the form TOPIC/OFFSET/KEY: REASON."""
+    place = f"{stored.topic}/{stored.offset}"
+    return Record(DEAD.name, f"{place}/{stored.key}: {reason}"[:_REASON_CHARS], derived_id("dead", place), stored.value)
+
+
+_FAILED_AS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sprout_requested": ("sprout_failed", {}),
+    "harvest_requested": ("harvest_failed", {"stage": "generation"}),
+    "answers_written": ("harvest_failed", {"stage": "verdict"}),
+    "training_requested": ("training_failed", {}),
+}
+
+
+def failure_of(request: Event, producer: str, time_us: int, failure: Failure, reason: str) -> Event | None:
+    """The event that settles what `request` asked as failed; None when it names nothing to settle."""
+    kind = codec.kind_of(request)
+    if kind not in _FAILED_AS:
+        return None
+    failed_kind, body = _FAILED_AS[kind]
+    if kind == "sprout_requested":
+        body = {"parent": request.sprout_requested.parent}
+    elif kind == "training_requested":
+        body = {"version": request.training_requested.version}
+    return codec.result(
+        request, producer, time_us, failed_kind, {**body, "failure": failure.value, "reason": reason}
+    )
