@@ -1,0 +1,179 @@
+"""The local host: all services in one process on one log. The embedded default.
+
+Each service takes its topic from its cursor on, up to its capacity in flight at once. The outputs of an input and its
+done mark are one append, so that after a crash what is marked done is not asked again, and what is not marked is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bohdi_common.core.state import RunState
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.topics import FEEDBACK
+from bohdi_common.log import inbox
+from bohdi_common.log.port import Done, EventLog, Stored
+from bohdi_common.runtime.shell import Service, Shell, record_of
+
+_log = logging.getLogger("bohdi")
+_INBOX_POLL_S = 0.25
+_TICK_S = 1.0
+_DEFAULT_CAPACITY = 64
+
+
+class Manager(Protocol):
+    """The bandit, as the host sees it."""
+
+    name: str
+    state: RunState
+
+    def fold(self, event: Event) -> None: ...
+    def start(self) -> list[Event]: ...
+    def handle(self, event: Event) -> list[Event]: ...
+    def tick(self) -> list[Event]: ...
+
+
+@dataclass
+class LocalHost:
+    """Runs `services` and the `bandit` on `log` until the run is finished or paused, or `stop` is set.
+
+    `companions` follow the log beside them (evaluation, say) and end by themselves when the run does.
+    """
+
+    log: EventLog
+    services: Sequence[Service]
+    bandit: Manager
+    inbox_folder: Path
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    companions: Sequence[Callable[[], Awaitable[None]]] = ()
+    on_event: Callable[[Event], None] = field(default=lambda event: None)
+    drain_s: float = 10.0
+    in_flight: dict[str, int] = field(default_factory=dict, init=False)
+    _over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _handling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    async def run(self, stop: asyncio.Event) -> RunState:
+        """The state at the end: `finished`, `paused`, or neither when `stop` was set. Raises the first error that no
+        handler could turn into an event (LogError, NewerSchema)."""
+        start = self._fold_past()
+        try:
+            async with asyncio.TaskGroup() as group:
+                companions = [group.create_task(_awaited(companion)) for companion in self.companions]
+                intakes = [group.create_task(self._consume(group, Shell(service))) for service in self.services]
+                intakes += [group.create_task(task) for task in (self._decide(start), self._tick(), self._commands())]
+                await _first(self._over, stop)
+                await self._wind_down(intakes, companions)
+        except BaseExceptionGroup as errors:
+            raise _leaf(errors) from None
+        return self.bandit.state
+
+    def _fold_past(self) -> int:
+        end = self.log.end(FEEDBACK.name)
+        for stored in self.log.read(FEEDBACK.name, 0, end):
+            event = self._decoded(stored)
+            if event is not None:
+                self.bandit.fold(event)
+                self.on_event(event)
+        return end
+
+    async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:
+        """Takes in no more, lets what is in flight finish within `drain_s` (what does not is done again after a resume),
+        and, after a finished run, waits for the companions."""
+        for intake in intakes:
+            intake.cancel()
+        if self._handling:
+            await asyncio.wait(self._handling, timeout=self.drain_s)
+        for task in self._handling:
+            task.cancel()
+        if self.bandit.state.finished and companions:
+            await asyncio.wait(companions)
+        for companion in companions:
+            companion.cancel()
+
+    # ---- services ----------------------------------------------------------------------------------------------
+
+    async def _consume(self, group: asyncio.TaskGroup, shell: Shell) -> None:
+        name, topic = shell.service.name, shell.service.topic.name
+        done = self.log.done_beyond(name, topic)
+        room = asyncio.Semaphore(self.capacity.get(name, _DEFAULT_CAPACITY))
+        async for stored in self.log.follow(topic, self.log.cursor(name, topic)):
+            if stored.offset in done:
+                done.discard(stored.offset)
+                continue
+            await room.acquire()
+            task = group.create_task(self._handle(shell, stored))
+            self._handling.add(task)
+            self.in_flight[name] = self.in_flight.get(name, 0) + 1
+            task.add_done_callback(lambda task: (self._handling.discard(task), self._left(name), room.release()))
+
+    def _left(self, name: str) -> None:
+        self.in_flight[name] -= 1
+
+    async def _handle(self, shell: Shell, stored: Stored) -> None:
+        records = await shell.process(stored)
+        await self.log.append(records, Done(shell.service.name, stored.topic, stored.offset))
+
+    # ---- the bandit --------------------------------------------------------------------------------------------
+
+    async def _decide(self, start: int) -> None:
+        await self._append(self.bandit.start())
+        self._look()
+        async for stored in self.log.follow(FEEDBACK.name, start):
+            event = self._decoded(stored)
+            if event is not None:
+                outputs = self.bandit.handle(event)
+                self.on_event(event)
+                await self._append(outputs)
+                self._look()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            await self._append(self.bandit.tick())
+
+    def _look(self) -> None:
+        if self.bandit.state.finished or self.bandit.state.paused:
+            self._over.set()
+
+    async def _append(self, events: Sequence[Event]) -> None:
+        if events:
+            await self.log.append([record_of(event) for event in events])
+
+    def _decoded(self, stored: Stored) -> Event | None:
+        """Bytes that are no event are passed over, by every reader of the feedback log alike."""
+        try:
+            return codec.decode(stored.value)
+        except codec.Undecodable as error:
+            _log.error("%s offset %d is skipped: %s", stored.topic, stored.offset, error)
+            return None
+
+    async def _commands(self) -> None:
+        """What the command line asked of this host: it writes into the inbox, never into the log."""
+        while True:
+            await inbox.drain(self.inbox_folder, self.log)
+            await asyncio.sleep(_INBOX_POLL_S)
+
+
+async def _awaited(companion: Callable[[], Awaitable[None]]) -> None:
+    await companion()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error itself, out of the groups around it."""
+    first = errors.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
