@@ -1,0 +1,248 @@
+"""The one typed configuration of a run: a YAML file, checked whole before anything starts.
+
+Unknown keys and impossible values are refused, each by its path in the file, its value and the mend. The sections
+`bandit`, `sprout`, `harvest`, `judging` and `training` have the names and fields of the messages in the proto, which is
+where each is explained; `RunStarted` carries them resolved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bohdi_common.core import names
+from bohdi_common.core.tree import LEAF_LEVEL
+from bohdi_common.events import events_pb2 as pb
+from bohdi_common.models import prompts
+
+_INTROSPECTION = {
+    "off": pb.INTROSPECTION_OFF,
+    "paper": pb.INTROSPECTION_PAPER,
+    "two_sample": pb.INTROSPECTION_TWO_SAMPLE,
+}
+_JUDGING = {"leader": pb.JUDGING_MODE_LEADER, "panel": pb.JUDGING_MODE_PANEL}
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Temperature = Annotated[float, Field(ge=0, le=10)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class BadConfig(ValueError):
+    """The configuration cannot be used; one line for each mistake."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(_Section):
+    name: Name
+    adapter: Literal["local"] = "local"
+    path: str = Field(min_length=1, description="a model folder, relative to this file, or microworld:NAME")
+    temperature_answer: Temperature = 0.7
+    temperature_question: Temperature = 0.7
+    temperature_proposal: Temperature = 0.7
+    temperature_verdict: Temperature = 0.0
+
+
+class Bandit(_Section):
+    rounds: Count = 6
+    steps: Count = 3
+    slots: Annotated[int, Field(ge=1, le=10_000)] = 30
+    sharpness: Annotated[float, Field(ge=0)] = 2.0
+    grow: bool = True
+    lockstep: bool = False
+    introspection: Literal["off", "paper", "two_sample"] = "two_sample"
+    window: Annotated[int, Field(ge=1, le=64)] = 20
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    sprout_failures: Count = 10
+    slot_failures: Count = 10
+    leaf_failures: Count = 10
+    sprout_names: Annotated[int, Field(ge=1, le=100)] = 6
+    slot_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 1800.0
+    rehearsal_questions: Annotated[int, Field(ge=0, le=20_000)] = 600
+    rehearsal_below: Share = 0.4
+    training_failures: Count = 2
+
+
+class Sprout(_Section):
+    samples: Annotated[int, Field(ge=1, le=256)] = 5
+    votes: Count = 2
+    max_tokens: Count = 64
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+
+class Harvest(_Section):
+    question_samples: Annotated[int, Field(ge=1, le=64)] = 2
+    question_max_tokens: Count = 512
+    question_top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    answer_max_tokens: Count = 1024
+    answer_top_p: Annotated[float, Field(gt=0, le=1)] = 0.8
+    benchmarks: tuple[str, ...] = ()
+
+
+class Judging(_Section):
+    mode: Literal["leader", "panel"] = "panel"
+    both_orders: bool = True
+    max_tokens: Count = 16
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Training(_Section):
+    examples: Count = 180
+    passes: Annotated[float, Field(ge=0, le=1000)] = 2.0
+    max_examples: Annotated[int, Field(ge=1, le=500_000)] = 100_000
+    rehearsal_share: Annotated[float, Field(ge=0, lt=1)] = 0.45
+    replay_share: Share = 0.2
+    average_last: Annotated[int, Field(ge=1, le=8)] = 2
+    restart: bool = False
+    batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-6
+    muon_learning_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Share = 0.01
+    warmup_share: Share = 0.1
+    decay_share: Share = 0.9
+    max_tokens: Count = 2048
+    lora_rank: Annotated[int, Field(ge=0, le=1024)] = 0
+    lora_alpha: Annotated[float, Field(ge=0)] = 32.0
+
+    @model_validator(mode="after")
+    def _shares_leave_room(self) -> Self:
+        if self.rehearsal_share + self.replay_share > 1:
+            raise ValueError("rehearsal_share and replay_share together are above 1: lower one of them")
+        return self
+
+
+class Evaluation(_Section):
+    """Held-out accuracy of the target at the start and after every round, and of each source once. For people: the
+    bandit never sees it."""
+
+    benchmark: str = Field(min_length=1)
+
+
+class Config(_Section):
+    name: Name
+    preset: Literal["default", "paper"] = "default"
+    sources: tuple[Model, ...] = Field(min_length=1)
+    target: Model
+    prompts: str = "chat-v1"
+    domains: tuple[tuple[str, ...], ...] = ()
+    bandit: Bandit = Bandit()
+    sprout: Sprout = Sprout()
+    harvest: Harvest = Harvest()
+    judging: Judging = Judging()
+    training: Training = Training()
+    evaluation: Evaluation | None = None
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_are_there(cls, value: str) -> str:
+        if value not in prompts.available():
+            raise ValueError(f"there is no such prompt set: use one of {', '.join(prompts.available())}")
+        return value
+
+    @field_validator("domains")
+    @classmethod
+    def _domains_are_paths(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for path in value:
+            if len(path) != LEAF_LEVEL:
+                raise ValueError(f"{list(path)}: a domain is three names: main, secondary and sub-domain")
+            for name in path:
+                if why := names.why_refused(names.tidy(name)):
+                    raise ValueError(f"{name!r} cannot name a domain: {why}")
+        return value
+
+    @model_validator(mode="after")
+    def _run_is_possible(self) -> Self:
+        called = [model.name for model in (*self.sources, self.target)]
+        if len(set(called)) < len(called):
+            raise ValueError(f"two models have one name ({', '.join(called)}): rename one")
+        if not self.bandit.grow and not self.domains:
+            raise ValueError("bandit.grow is false and there are no domains: the tree would stay empty; give domains")
+        return self
+
+    def settings(self, seed: int, digests: dict[str, str]) -> pb.Settings:
+        """The resolved settings for RunStarted. `digests`: SHA-256 by model name and by benchmark file."""
+        bandit = self.bandit.model_dump() | {"introspection": _INTROSPECTION[self.bandit.introspection]}
+        judging = self.judging.model_dump() | {"mode": _JUDGING[self.judging.mode]}
+        harvest = self.harvest.model_dump()
+        harvest["benchmark_digests"] = [digests[file] for file in self.harvest.benchmarks]
+        return pb.Settings(
+            seed=seed,
+            preset=self.preset,
+            sources=[pb.ModelSettings(**source.model_dump(), digest=digests[source.name]) for source in self.sources],
+            target=pb.ModelSettings(**self.target.model_dump(), digest=digests[self.target.name]),
+            prompts=self.prompts,
+            bandit=pb.BanditSettings(**bandit),
+            sprout=pb.SproutSettings(**self.sprout.model_dump()),
+            harvest=pb.HarvestSettings(**harvest),
+            judging=pb.JudgingSettings(**judging),
+            training=pb.TrainingSettings(**self.training.model_dump()),
+        )
+
+
+# What the method was published with (arXiv 2506.15721); all that is not named here is as in the default.
+PAPER: dict[str, Any] = {
+    "bandit": {
+        "steps": 3, "slots": 30, "sharpness": float("inf"), "introspection": "paper", "window": 20, "threshold": 0.2,
+        "sprout_failures": 10, "slot_failures": 10, "sprout_names": 1, "rehearsal_questions": 0,
+    },
+    "sprout": {"samples": 5, "votes": 1, "top_p": 0.95},
+    "harvest": {"question_samples": 5, "question_top_p": 0.95, "answer_top_p": 0.8},
+    "judging": {"mode": "leader", "both_orders": False, "top_p": 0.95},
+    "training": {
+        "examples": 180, "passes": 0.0, "rehearsal_share": 0.0, "replay_share": 0.0, "average_last": 1,
+        "epochs": 1, "learning_rate": 5e-6, "batch": 128,
+    },
+}  # fmt: skip
+
+
+def load(file: Path, overrides: dict[str, Any] | None = None) -> Config:
+    """The configuration in `file`. `overrides` are laid over it (a nested dict). Raises BadConfig."""
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadConfig(f"{file}: no such file: give the path of a run's YAML configuration") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{file}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise BadConfig(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise BadConfig(f"{file}: not a mapping of settings: see configs/demo.yaml for an example")
+    return parse(_laid_over(raw, overrides or {}), str(file))
+
+
+def parse(raw: dict[str, Any], where: str) -> Config:
+    """The configuration in a mapping, its preset applied. `where` stands before each complaint. Raises BadConfig."""
+    base = PAPER if raw.get("preset") == "paper" else {}
+    try:
+        return Config.model_validate(_laid_over(base, raw))
+    except ValidationError as error:
+        raise BadConfig("\n".join(f"{where}: {_complaint(e)}" for e in error.errors())) from None
+
+
+def _laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    both = dict(base)
+    for key, value in top.items():
+        below = both.get(key)
+        both[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _complaint(error: Any) -> str:
+    """`sources[1].path: what is wrong: 'value'`, in one line."""
+    place = ""
+    for part in error["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    if error["type"] == "extra_forbidden":
+        return f"{place}: unknown key: remove it or correct its spelling"
+    if error["type"] == "missing":
+        return f"{place}: missing: add it"
+    message = error["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(error["input"], dict) else f": {error['input']!r}"
+    return " ".join(f"{place + ': ' if place else ''}{message}{value}".split())
