@@ -1,0 +1,176 @@
+"""The embedded run: the one place where the parts of a run in this process are chosen and put together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bohdi import __version__
+from bohdi.evaluation import Evaluation
+from bohdi.run_folder import RunFolder, digest_of, model_folder, place
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import RunState
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event, RunResumed, RunStarted
+from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.models.port import ChatModels, ModelRef
+from bohdi_common.models.versions import VersionStore
+from bohdi_common.runtime.config import Config
+from bohdi_common.runtime.local_host import LocalHost
+from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
+from services.bandit.handler import Bandit
+from services.generation.handler import Generation
+from services.judging.handler import Judging
+from services.training.handler import FineTune, Training
+from services.training.samples import Samples
+from services.tree_expansion.handler import TreeExpansion
+
+# Inputs in flight. Whole steps wait for models that answer in batches; one training fills the machine.
+CAPACITY = {"tree_expansion": 16, "generation": 128, "judging": 128, "training": 1}
+
+
+@dataclass
+class Parts:
+    """What may be put in the place of the real parts, by tests alone: models, trainer, version store, bandit."""
+
+    models: Callable[[Callable[[ModelRef], Path]], ChatModels]
+    fine_tune: FineTune
+    versions: Callable[[Path], VersionStore] = VersionStore
+    bandit: Callable[[str], Bandit] = Bandit
+    log: Callable[[Path, bool], SqliteLog] = field(default=lambda path, create: SqliteLog.open(path, create=create))
+
+
+def real_parts() -> Parts:
+    """Models in this process by transformers, fine-tuned by TRL. Imports torch: seconds, so only when needed."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every model is a folder; nothing is ever asked of the network
+    import torch
+
+    from bohdi_common.models.local import LocalModels
+    from services.training.finetune import fine_tune
+
+    torch.set_num_threads(1)  # two were up to 15 times slower where cores are shared
+    return Parts(models=LocalModels, fine_tune=fine_tune)
+
+
+def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
+    """Makes the folder and its log with RunStarted in it; returns the run's id. Raises BadConfig, LogError."""
+    folder.create(config)
+    run_id = f"{config.name}-{secrets.token_hex(4)}"
+    models = {model.name: model.path for model in (*config.sources, config.target)}
+    digests = {name: digest_of(place(path)) for name, path in models.items()}
+    digests |= {file: digest_of(place(file)) for file in config.harvest.benchmarks}
+    started = RunStarted(settings=config.settings(seed, digests), bohdi_version=__version__)
+    for path in config.domains:
+        started.domains.add(path=path)
+    event = _by_hand(run_id, derived_id(run_id, "run_started"), run_started=started)
+    asyncio.run(_append_first(parts.log(folder.log, True), event))
+    return run_id
+
+
+async def _append_first(log: SqliteLog, event: Event) -> None:
+    try:
+        await log.append([record_of(event)])
+    finally:
+        await log.close()
+
+
+async def host_run(
+    config: Config,
+    folder: RunFolder,
+    parts: Parts,
+    *,
+    resume: bool,
+    on_event: Callable[[Event], None] = lambda event: None,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_host: Callable[[LocalHost], None] = lambda host: None,
+) -> RunState:
+    """Hosts the run in `folder` until it is finished, paused or a signal (SIGINT, SIGTERM) ends it."""
+    log = parts.log(folder.log, False)
+    versions = parts.versions(folder.versions)
+    versions.sweep()
+
+    def folder_of(model: ModelRef) -> Path:
+        return model_folder(config, folder.versions, model)
+
+    models = parts.models(folder_of)
+    try:
+        run_id = folder.run_id(log)
+        if resume:
+            await log.append([record_of(_resumed(run_id, log))])
+        host = LocalHost(
+            log=log,
+            services=_services(models, log, versions, folder_of, parts.fine_tune, on_step),
+            bandit=parts.bandit(run_id),
+            inbox_folder=folder.inbox,
+            capacity=CAPACITY,
+            companions=_companions(config, log, folder_of),
+            on_event=on_event,
+        )
+        on_host(host)
+        return await host.run(_stop_on_signals())
+    finally:
+        await models.close()
+        await log.close()
+
+
+def _services(
+    models: ChatModels,
+    log: SqliteLog,
+    versions: VersionStore,
+    folder_of: Callable[[ModelRef], Path],
+    fine_tune: FineTune,
+    on_step: Callable[[int, float], None],
+) -> list[Service]:
+    return [
+        TreeExpansion(models),
+        Generation(models, benchmark_of=place),
+        Judging(models),
+        Training(models, Samples(log), versions, folder_of, fine_tune, on_step),
+    ]
+
+
+def _companions(config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], Path]) -> list[Callable]:  # type: ignore[type-arg]
+    if config.evaluation is None:
+        return []
+    from bohdi.microworld.evaluate import accuracy
+
+    benchmark = config.evaluation.benchmark
+    return [Evaluation(log, folder_of, benchmark, place(benchmark), accuracy).follow]
+
+
+def _resumed(run_id: str, log: SqliteLog) -> Event:
+    """RunResumed: the run goes on, whether it was paused, interrupted or killed."""
+    end = log.end("bohdi.feedback")
+    return _by_hand(run_id, derived_id(run_id, "run_resumed", end), run_resumed=RunResumed())
+
+
+def _by_hand(run_id: str, event_id: str, **body: RunStarted | RunResumed) -> Event:
+    """An event that a person caused."""
+    return Event(
+        event_id=event_id,
+        run_id=run_id,
+        time_us=wall_clock_us(),
+        schema_version=codec.SCHEMA_VERSION,
+        producer="cli",
+        **body,  # type: ignore[arg-type]
+    )
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM. A second one ends the process at once: the log allows that at any time."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop

@@ -1,0 +1,163 @@
+"""One folder is the whole run: its log, its configuration, its versions of the target, its inbox."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bohdi.microworld import BENCHMARK, WEIGHTS
+from bohdi_common.core.state import BASE_VERSION
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
+from bohdi_common.models.port import ModelRef
+from bohdi_common.runtime import config as configs
+from bohdi_common.runtime.config import BadConfig, Config
+from services.generation.gates import BadBenchmark, read_questions
+from services.training.samples import feedback_events
+
+_SHIPPED = "microworld:"
+
+
+class NoRun(Exception):
+    """The folder holds no run that this program can read. The message is one line."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the parts of a run stand."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.sqlite"
+
+    @property
+    def versions(self) -> Path:
+        return self.path / "versions"
+
+    @property
+    def inbox(self) -> Path:
+        return self.path / "inbox"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "run.yaml"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    def create(self, config: Config) -> None:
+        """Makes the folder, with the configuration in it. Raises BadConfig when something stands there already."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise BadConfig(f"{self.path}: exists already: resume it with `bohdi resume {self.path}`, or name a new folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        self.config.write_text(text, encoding="utf-8")
+
+    def load_config(self) -> Config:
+        """The configuration that the run was started with. Raises NoRun."""
+        try:
+            return configs.load(self.config)
+        except BadConfig as error:
+            raise NoRun(f"{self.path}: no run to go on with: {error}") from None
+
+    def read(self) -> SqliteReader:
+        """The log, for reading; a host may be at work on it. Raises LogError."""
+        return open_readonly(self.log)
+
+    def run_id(self, reader: SqliteReader) -> str:
+        """The run in this folder. Raises NoRun."""
+        for _, event in feedback_events(reader):
+            if event.WhichOneof("body") == "run_started":
+                return event.run_id
+        raise NoRun(f"{self.path}: the log holds no RunStarted: remove the folder and start the run again")
+
+
+def resolved(config: Config, beside: Path) -> Config:
+    """The configuration with every path made absolute (seen from the folder `beside`), all of them checked. Raises
+    BadConfig with a line for each that is missing or no model."""
+    complaints: list[str] = []
+
+    def model(entry: configs.Model, where: str) -> configs.Model:
+        path = place(entry.path, beside)
+        if why := why_no_model(path):
+            complaints.append(f"{where}.path: {why}: {entry.path!r}")
+        return entry.model_copy(update={"path": entry.path if entry.path.startswith(_SHIPPED) else str(path)})
+
+    def benchmark(name: str, where: str) -> str:
+        try:
+            read_questions(place(name, beside))
+        except BadBenchmark as error:
+            complaints.append(f"{where}: {error}")
+        return name if name.startswith(_SHIPPED) else str(place(name, beside))
+
+    evaluation = config.evaluation
+    if evaluation is not None:
+        evaluation = configs.Evaluation(benchmark=benchmark(evaluation.benchmark, "evaluation.benchmark"))
+    files = [benchmark(name, f"harvest.benchmarks[{i}]") for i, name in enumerate(config.harvest.benchmarks)]
+    whole = config.model_copy(
+        update={
+            "sources": tuple(model(source, f"sources[{i}]") for i, source in enumerate(config.sources)),
+            "target": model(config.target, "target"),
+            "harvest": config.harvest.model_copy(update={"benchmarks": tuple(files)}),
+            "evaluation": evaluation,
+        }
+    )
+    if complaints:
+        raise BadConfig("\n".join(complaints))
+    return whole
+
+
+def place(name: str, beside: Path = Path()) -> Path:
+    """The file or folder that a configuration names: `microworld:NAME` is one of those shipped."""
+    if name == f"{_SHIPPED}heldout":
+        return BENCHMARK
+    if name.startswith(_SHIPPED):
+        return WEIGHTS / name.removeprefix(_SHIPPED)
+    return (beside / name).resolve()
+
+
+def why_no_model(folder: Path) -> str:
+    """Why transformers cannot load a model from `folder`; empty when all that it needs is there."""
+    if not folder.is_dir():
+        return "no such model folder: correct the path"
+    if not (folder / "config.json").is_file():
+        return "not a model folder (it has no config.json): point it at a folder in the Hugging Face format"
+    if not any(folder.glob("*.safetensors")):
+        return "not a model folder (it has no *.safetensors): point it at a folder in the Hugging Face format"
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        return "a model folder without a tokenizer: save the tokenizer into it"
+    return ""
+
+
+def model_folder(config: Config, versions: Path, model: ModelRef) -> Path:
+    """The folder of a source, or of one version of the target."""
+    if model.name == config.target.name and model.version != BASE_VERSION:
+        return versions / model.version
+    entry = next(entry for entry in (*config.sources, config.target) if entry.name == model.name)
+    return place(entry.path)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 over names and contents of a file or of all files in a folder, so that weights which changed are seen."""
+    whole = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            whole.update(file.relative_to(path.parent).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()
+
+
+def own_events(reader: Any, run_id: str, stop: int | None = None) -> Iterator[Event]:
+    """The run's events in their order: the one at place n has the run sequence n."""
+    return (event for _, event in feedback_events(reader, 0, stop) if event.run_id == run_id)
+
+
