@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.models.versions import VersionStore
+
 from bohdi import __version__
 from bohdi.evaluation import Evaluation
 from bohdi.run_folder import RunFolder, digest_of, model_folder, place
@@ -17,9 +20,7 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunResumed, RunStarted
-from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.port import ChatModels, ModelRef
-from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.config import Config
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
@@ -49,7 +50,6 @@ def real_parts() -> Parts:
     """Models in this process by transformers, fine-tuned by TRL. Imports torch: seconds, so only when needed."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every model is a folder; nothing is ever asked of the network
     import torch
-
     from bohdi_common.models.local import LocalModels
     from services.training.finetune import fine_tune
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
 
 from bohdi.microworld import BENCHMARK, WEIGHTS
 from bohdi_common.core.state import BASE_VERSION
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
 from bohdi_common.models.port import ModelRef
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
@@ -56,7 +56,9 @@ class RunFolder:
     def create(self, config: Config) -> None:
         """Makes the folder, with the configuration in it. Raises BadConfig when something stands there already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise BadConfig(f"{self.path}: exists already: resume it with `bohdi resume {self.path}`, or name a new folder")
+            raise BadConfig(
+                f"{self.path}: exists already: resume it with `bohdi resume {self.path}`, or name a new folder"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         self.config.write_text(text, encoding="utf-8")
@@ -159,5 +161,3 @@ def digest_of(path: Path) -> str:
 def own_events(reader: Any, run_id: str, stop: int | None = None) -> Iterator[Event]:
     """The run's events in their order: the one at place n has the run sequence n."""
     return (event for _, event in feedback_events(reader, 0, stop) if event.run_id == run_id)
-
-

@@ -113,7 +113,9 @@ def _draw_step(state: RunState, rules: Rules) -> Fact:
     rng = draws.generator(rules.seed, state.round, state.step)
     ends = draws.draw_from_root(state.tree, rules.slots, rng, rules.sharpness, explore=True)
     leaders = rng.integers(len(rules.sources), size=rules.slots)
-    slots = [_drawn(state, rules, n, int(end), int(who)) for n, (end, who) in enumerate(zip(ends, leaders, strict=True))]
+    slots = [
+        _drawn(state, rules, n, int(end), int(who)) for n, (end, who) in enumerate(zip(ends, leaders, strict=True))
+    ]
     return _decision(state, "paths_drawn", {"slots": slots})
 
 
@@ -216,7 +218,9 @@ def _draw_training(state: RunState, rules: Rules) -> Fact:
         samples[by_bandit] = _from_store(state.pairs, leaves, rng)
     version = f"r{state.round + 1}"
     last = state.round + 1 == rules.rounds
-    average_with = [v for v in state.versions[1:]][-(rules.average_last - 1) :] if last and rules.average_last > 1 else []
+    average_with = (
+        [v for v in state.versions[1:]][-(rules.average_last - 1) :] if last and rules.average_last > 1 else []
+    )
     base = BASE_VERSION if rules.restart else state.target_version
     body = {
         "samples": samples.tolist(),

@@ -82,9 +82,7 @@ def _draw_children(
     return arms[hits]
 
 
-def _scores(
-    views: _Views, arms: NDArray[np.int32], rng: np.random.Generator, sharpness: float
-) -> NDArray[np.float64]:
+def _scores(views: _Views, arms: NDArray[np.int32], rng: np.random.Generator, sharpness: float) -> NDArray[np.float64]:
     """Scores of which the largest of a block is the draw. With E ~ Exp(1), the arm of the largest w / E is drawn with
     probability proportional to w (exponential race). theta is a ratio of two gammas: faster here than numpy's beta,
     four times so for arms at Beta(1, 1)."""

@@ -362,7 +362,12 @@ def _training_drawn(state: RunState, event: Any, body: Any) -> None:
         _count(state, "trainings_without_pairs")
         return _round_over(state)
     state.training = Training(
-        body.request_hash, body.version, body.base_version, tuple(body.samples), tuple(body.average_with), state.sequence
+        body.request_hash,
+        body.version,
+        body.base_version,
+        tuple(body.samples),
+        tuple(body.average_with),
+        state.sequence,
     )
     return None
 

@@ -8,7 +8,7 @@ import unicodedata
 MAX_NAME_CHARS = 64
 _RESERVED = frozenset({"unk", "root", "none", "other", "misc", "miscellaneous", "others"})
 _JOINERS = frozenset("\u200c\u200d")  # zero-width (non-)joiner: spelling in Persian, Hindi and others
-_MARKUP = frozenset("<>[]{}|\\`*_~^=\"")
+_MARKUP = frozenset('<>[]{}|\\`*_~^="')
 _LIST_MARK = re.compile(r"^(?:[-–—•·+]\s|#|\(?\d{1,3}[.):]\s)")
 
 

@@ -137,9 +137,7 @@ def benjamini_hochberg(p_value: NDArray[np.float64], rate: float) -> NDArray[np.
     return rejected
 
 
-def _log_likelihood(
-    wins: NDArray[np.int64], n: int, p: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _log_likelihood(wins: NDArray[np.int64], n: int, p: NDArray[np.float64]) -> NDArray[np.float64]:
     return xlogy(wins, p) + xlogy(n - wins, 1 - p)
 
 

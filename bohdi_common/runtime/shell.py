@@ -129,6 +129,4 @@ def failure_of(request: Event, producer: str, time_us: int, failure: Failure, re
         body = {"parent": request.sprout_requested.parent}
     elif kind == "training_requested":
         body = {"version": request.training_requested.version}
-    return codec.result(
-        request, producer, time_us, failed_kind, {**body, "failure": failure.value, "reason": reason}
-    )
+    return codec.result(request, producer, time_us, failed_kind, {**body, "failure": failure.value, "reason": reason})

@@ -78,9 +78,7 @@ class Judging:
     ) -> list[dict[str, Any]]:
         order = list(candidates) if fixed else votes.shuffled(candidates, written.request_hash, judge)
         orders = [order, order[::-1]] if written.settings.judging.both_orders else [order]
-        verdicts = list(
-            await asyncio.gather(*(self._verdict(written, order, judge, temperature) for order in orders))
-        )
+        verdicts = list(await asyncio.gather(*(self._verdict(written, order, judge, temperature) for order in orders)))
         if votes.agreed([verdict["choice"] for verdict in verdicts]) != votes.ABSTAINED:
             verdicts[0]["counted"] = True
         return verdicts

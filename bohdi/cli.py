@@ -1,0 +1,407 @@
+"""The command line. Every command ends with one of the exit codes below, and a user's mistake with one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree as RichTree
+
+from bohdi import figures as figs
+from bohdi.figures import Figures
+from bohdi.run_folder import NoRun, RunFolder, own_events, resolved, why_no_model
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import BASE_VERSION, RunState, state_sha256
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event, RunPaused
+from bohdi_common.events.topics import FEEDBACK
+from bohdi_common.log import inbox
+from bohdi_common.log.port import LogError
+from bohdi_common.runtime import config as configs
+from bohdi_common.runtime.config import BadConfig, Config
+from bohdi_common.runtime.shell import record_of, wall_clock_us
+from services.bandit.handler import Bandit
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    PROBLEMS = 1  # verify found something
+    MISTAKE = 2  # a configuration, argument or folder that cannot be used
+    PAUSED = 3  # the run cannot go on by itself; its reason was printed
+    LOG = 4  # the log cannot be used: damaged, of a newer version, in use, or the disk is full
+    INTERRUPTED = 130  # a signal ended it; `bohdi resume` goes on
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Fuses several source LLMs into one target LLM. Exit codes: 0 done, 1 verify found problems, 2 a mistake in "
+    "the input, 3 the run paused, 4 the log cannot be used, 130 interrupted (resume goes on).",
+)
+microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
+app.add_typer(microworld_app, name="microworld")
+
+out = Console()
+err = Console(stderr=True)
+
+Dir = Annotated[Path, typer.Argument(help="the run's folder")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def main() -> None:
+    """Entry point: the command, and its mistakes as one line each."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except (BadConfig, NoRun) as error:
+        _fail(error, Exit.MISTAKE)
+    except (LogError, codec.NewerSchema) as error:
+        _fail(error, Exit.LOG)
+    except OSError as error:
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", Exit.LOG)
+    except BrokenPipeError:
+        sys.exit(Exit.DONE)
+
+
+def _fail(error: object, code: Exit) -> None:
+    for line in str(error).splitlines():
+        print(f"bohdi: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+# ---- running ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="the run's YAML configuration")],
+    dir: Annotated[Path, typer.Option("--dir", help="a new folder for the run")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")] = -1,
+    as_json: Json = False,
+) -> None:
+    """Starts a run and hosts it until it is finished, paused or interrupted."""
+    settings = resolved(configs.load(config), config.parent)
+    folder = RunFolder(dir)
+    from bohdi.embedded import new_run, real_parts
+
+    parts = real_parts()
+    new_run(settings, folder, seed if seed >= 0 else secrets.randbits(32), parts)
+    _host(settings, folder, parts, as_json, resume=False)
+
+
+@app.command()
+def resume(dir: Dir, as_json: Json = False) -> None:
+    """Goes on with a run that was paused, interrupted or killed."""
+    folder = RunFolder(dir)
+    settings = folder.load_config()
+    settings = resolved(settings, dir)
+    from bohdi.embedded import real_parts
+
+    _host(settings, folder, real_parts(), as_json, resume=True)
+
+
+def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: bool) -> None:
+    from bohdi.embedded import host_run
+    from bohdi.live import LiveView
+
+    with LiveView(err if as_json else out) as view:
+        state = asyncio.run(
+            host_run(
+                config,
+                folder,
+                parts,
+                resume=resume,
+                on_event=view.on_event,
+                on_step=view.on_step,
+                on_host=view.on_host,
+            )  # fmt: skip
+        )
+    if state.paused:
+        print(f"bohdi: paused: {state.paused}: mend it and go on with `bohdi resume {folder.path}`", file=sys.stderr)
+        sys.exit(Exit.PAUSED)
+    if not state.finished:
+        print(f"bohdi: interrupted: go on with `bohdi resume {folder.path}`", file=sys.stderr)
+        sys.exit(Exit.INTERRUPTED)
+    figures, state = _folded(folder)
+    closing = figs.summary(figures, state, state_sha256(state))
+    folder.summary.write_text(json.dumps(closing, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        _print_json(closing)
+    else:
+        _print_summary(closing)
+
+
+@app.command()
+def pause(dir: Dir) -> None:
+    """Asks the host of a run to pause it; `resume` goes on."""
+    folder = RunFolder(dir)
+    run_id = folder.run_id(folder.read())
+    event = Event(
+        event_id=derived_id(run_id, "paused by hand", wall_clock_us()),
+        run_id=run_id,
+        time_us=wall_clock_us(),
+        schema_version=codec.SCHEMA_VERSION,
+        producer="cli",
+        run_paused=RunPaused(reason="asked for by hand"),
+    )
+    inbox.put(folder.inbox, record_of(event))
+    out.print("asked; the host pauses the run when it next looks into its inbox")
+
+
+# ---- looking ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(dir: Dir, as_json: Json = False) -> None:
+    """Where a run stands."""
+    figures, state = _folded(RunFolder(dir))
+    standing = figs.status(figures, state)
+    if as_json:
+        return _print_json(standing)
+    table = Table.grid(padding=(0, 2))
+    for name, value in standing.items():
+        if name == "weakest":
+            value = "\n".join(f"{mean:.2f}  {domain}" for domain, mean in value)
+        elif name == "counts":
+            value = ", ".join(f"{what} {n}" for what, n in sorted(value.items()))
+        table.add_row(name, escape(str(value)))
+    return out.print(table)
+
+
+@app.command()
+def tree(dir: Dir, as_json: Json = False) -> None:
+    """The tree of domains with the posterior of lambda, the probability that the target is worse there."""
+    _, state = _folded(RunFolder(dir))
+    rows = figs.tree_rows(state)
+    if as_json:
+        return _print_json(rows)
+    root = RichTree("Root")
+    branches: dict[tuple[str, ...], RichTree] = {(): root}
+    for row in rows:
+        path = tuple(row["path"])
+        label = f"{escape(path[-1])}  [dim]lambda {row['lambda']:.2f}, Beta({row['alpha']}, {row['beta']})[/dim]"
+        if not row["open"]:
+            label += " [dim](closed)[/dim]"
+        branches[path] = branches[path[:-1]].add(label)
+    return out.print(root)
+
+
+@app.command("log")
+def log_(
+    dir: Dir,
+    topic: Annotated[str, typer.Option("--topic", help="which topic")] = FEEDBACK.name,
+    start: Annotated[int, typer.Option("--from", min=0, help="first offset")] = 0,
+) -> None:
+    """Events as JSON, one a line."""
+    for stored in RunFolder(dir).read().read(topic, start):
+        line: dict[str, Any] = {"offset": stored.offset}
+        try:
+            line |= MessageToDict(codec.decode(stored.value), preserving_proto_field_name=True)
+        except codec.Undecodable as error:
+            line |= {"undecodable": str(error), "bytes": stored.value.hex()}
+        print(json.dumps(line, ensure_ascii=False))
+
+
+@app.command()
+def replay(
+    dir: Dir,
+    at: Annotated[int | None, typer.Option("--at", min=0, help="fold only the events before this run sequence")] = None,
+    as_json: Json = False,
+) -> None:
+    """Folds the log from nothing and prints the hash of the state that it gives."""
+    _, state = _folded(RunFolder(dir), at)
+    shown = {
+        "events": state.sequence,
+        "nodes": sum(state.tree.nodes_by_level[1:]),
+        "state_sha256": state_sha256(state),
+    }
+    if as_json:
+        return _print_json(shown)
+    for name, value in shown.items():
+        print(f"{name} {value}")
+    return None
+
+
+@app.command()
+def verify(dir: Dir, as_json: Json = False) -> None:
+    """Holds a run to its invariants: checksums, ids, accounting, decisions, samples, versions."""
+    from bohdi.verify_run import verify_folder
+
+    report = verify_folder(RunFolder(dir))
+    if as_json:
+        _print_json(report)
+    else:
+        for problem in report["problems"]:
+            print(f"{problem['where']}: {problem['what']}")
+        for line in report["absent"]:
+            print(f"not here, so not checked: {line}")
+        counted = ", ".join(f"{n} {what}" for what, n in report["checked"].items())
+        print(f"{'clean' if not report['problems'] else str(len(report['problems'])) + ' problems'}: {counted}")
+    if report["problems"]:
+        sys.exit(Exit.PROBLEMS)
+
+
+# ---- models ----------------------------------------------------------------------------------------------------
+
+
+@app.command("eval")
+def eval_(
+    model: Annotated[Path, typer.Argument(help="a model folder, or microworld:NAME")],
+    benchmark: Annotated[str, typer.Option("--benchmark", help="JSON lines with question, answer, path")] = (
+        "microworld:heldout"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Held-out accuracy of a model folder, by domain."""
+    from bohdi.run_folder import place
+
+    folder, questions = place(str(model)), place(benchmark)
+    if why := why_no_model(folder):
+        raise BadConfig(f"{model}: {why}")
+    if not questions.is_file():
+        raise BadConfig(f"{benchmark}: no such benchmark file: give a JSON-lines file with question, answer and path")
+    from bohdi.embedded import real_parts
+
+    real_parts()
+    from bohdi.microworld.evaluate import accuracy
+
+    try:
+        domains = accuracy(folder, questions)
+    except ValueError as error:
+        raise BadConfig(f"{model}: {error}") from None
+    overall = sum(domains.values()) / len(domains)
+    if as_json:
+        return _print_json({"overall": overall, "domains": domains})
+    table = Table("domain", "accuracy")
+    for domain, share in sorted(domains.items()):
+        table.add_row(escape(domain), f"{share:.3f}")
+    table.add_row("overall", f"{overall:.3f}")
+    return out.print(table)
+
+
+@app.command("export-model")
+def export_model(
+    version: Annotated[str, typer.Argument(help="a promoted version (r3, say), or `last`")],
+    dir: Dir,
+    to: Annotated[Path | None, typer.Option("--out", help="where to; default: DIR/export/VERSION")] = None,
+) -> None:
+    """A version of the target as a plain folder that transformers and vLLM load, its checksums checked."""
+    from bohdi_common.models.versions import VersionStore
+
+    folder = RunFolder(dir)
+    _, state = _folded(folder)
+    name = state.target_version if version == "last" else version
+    if name not in state.versions or name == BASE_VERSION:
+        promoted = ", ".join(state.versions[1:]) or "none"
+        raise BadConfig(f"{version}: not a promoted version of this run (there are: {promoted})")
+    if problems := VersionStore(folder.versions).check(name):
+        raise BadConfig(f"{folder.versions}: {problems[0]}: restore it from a copy of the run")
+    target = to or dir / "export" / name
+    if target.exists():
+        raise BadConfig(f"{target}: exists already: name another folder with --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder.versions / name, target)
+    print(target)
+
+
+@microworld_app.command("build")
+def microworld_build(
+    to: Annotated[Path, typer.Option("--out", help="a new folder for the four models")],
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    scale: Annotated[float, typer.Option("--scale", min=0.001, max=10.0, help="share of the training steps")] = 1.0,
+) -> None:
+    """Trains the micro-world's models from scratch (about a quarter of an hour of one core) and evaluates them."""
+    if to.exists() and any(to.iterdir()):
+        raise BadConfig(f"{to}: exists already: name a new folder")
+    from bohdi.embedded import real_parts
+
+    real_parts()
+    from rich.progress import Progress as Bars
+
+    from bohdi.microworld.build import Progress, build
+
+    with Bars(console=out) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.model not in tasks:
+                tasks[progress.model] = bars.add_task(progress.model, total=progress.steps)
+            bars.update(
+                tasks[progress.model], completed=progress.step, description=f"{progress.model} {progress.loss:.3f}"
+            )
+
+        build(to, seed=seed, steps_scale=scale, progress=show)
+    print(to)
+
+
+# ---- shared ----------------------------------------------------------------------------------------------------
+
+
+def _folded(folder: RunFolder, at: int | None = None) -> tuple[Figures, RunState]:
+    """State and figures of the run in `folder`, after its first `at` events or all of them. Raises NoRun, LogError."""
+    reader = folder.read()
+    run_id = folder.run_id(reader)
+    bandit, figures = Bandit(run_id), Figures()
+    for event in _first_events(own_events(reader, run_id), at):
+        bandit.fold(event)
+        figures.add(event)
+    if at is not None and bandit.state.sequence < at:
+        raise BadConfig(f"--at {at}: the run has only {bandit.state.sequence} events")
+    return figures, bandit.state
+
+
+def _first_events(events: Iterator[Event], count: int | None) -> Iterator[Event]:
+    for number, event in enumerate(events):
+        if count is not None and number >= count:
+            return
+        yield event
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _print_summary(closing: dict[str, Any]) -> None:
+    """The closing table: held-out accuracy by domain, of the target over the rounds and of each source."""
+    scored = [r for r in closing["rounds"] if "domains" in r]
+    if closing["start"] and scored:
+        columns = [("start", closing["start"]), *((r["version"], r) for r in scored)]
+        sources = [(name, scores) for name, scores in closing["sources"].items() if scores]
+        table = Table(title="held-out accuracy: the target by round, beside the sources")
+        table.add_column("domain")
+        for name, _ in columns + sources:
+            table.add_column(name, justify="right", style="dim" if name in closing["sources"] else None)
+        for domain in closing["start"]["domains"]:
+            table.add_row(escape(domain), *(_share(s["domains"].get(domain)) for _, s in columns + sources))
+        table.add_section()
+        for row in ("new", "old", "overall"):
+            table.add_row(row, *(_share(scores[row]) for _, scores in columns + sources))
+        out.print(table)
+        out.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
+    grown = closing["tree"]
+    print(f"tree: {grown['main']} main, {grown['secondary']} secondary domains, {grown['leaves']} leaves")
+    print(
+        f"{closing['events']} events, {closing['harvests']} harvests, {closing['tokens']} tokens, "
+        f"{closing['seconds']} seconds"
+    )
+    print(f"state_sha256 {closing['state_sha256']}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

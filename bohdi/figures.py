@@ -1,0 +1,177 @@
+"""What people want to know of a run beyond the bandit's state, folded from the same events: tokens, time, accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bohdi_common.core.state import BASE_VERSION, RunState
+from bohdi_common.core.tree import ROOT
+from bohdi_common.events.events_pb2 import Event, HarvestJudged, RehearsalAnswered
+
+_WEAKEST = 5
+_PULLS_TO_BE_NAMED = 5  # a domain with fewer rewards is not called weak
+
+
+@dataclass
+class Figures:
+    """Sums over a run's events, in their order. `seconds` leaves out the time between a stop and its resume."""
+
+    tokens: int = 0
+    training_tokens: int = 0
+    seconds: float = 0.0
+    events: int = 0
+    target: str = ""
+    sources: list[str] = field(default_factory=list)
+    # (model, version) -> accuracy by domain
+    accuracy: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    # of each promoted version, in order
+    trainings: list[dict[str, Any]] = field(default_factory=list)
+    _last_us: int = 0
+
+    def add(self, event: Event) -> None:
+        """Takes in the next event of the run."""
+        self.events += 1
+        kind = event.WhichOneof("body")
+        if self._last_us and kind != "run_resumed":
+            self.seconds += max(0, event.time_us - self._last_us) / 1e6
+        self._last_us = event.time_us
+        match kind:
+            case "run_started":
+                self.target = event.run_started.settings.target.name
+                self.sources = [source.name for source in event.run_started.settings.sources]
+            case "harvest_judged":
+                self.tokens += _tokens_of_harvest(event.harvest_judged)
+            case "rehearsal_answered":
+                self.tokens += _tokens_of_rehearsal(event.rehearsal_answered)
+            case "target_promoted":
+                promoted = event.target_promoted
+                self.training_tokens += promoted.tokens
+                self.trainings.append(
+                    {
+                        "version": promoted.version,
+                        "examples": promoted.examples,
+                        "steps": promoted.steps,
+                        "loss_first": promoted.loss_first,
+                        "loss_last": promoted.loss_last,
+                        "seconds": promoted.seconds,
+                    }
+                )
+            case "target_evaluated":
+                scored = event.target_evaluated
+                self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
+
+
+def _tokens_of_harvest(judged: HarvestJudged) -> int:
+    spent = judged.question_prompt_tokens + judged.question_completion_tokens
+    return spent + sum(part.prompt_tokens + part.completion_tokens for part in (*judged.answers, *judged.verdicts))
+
+
+def _tokens_of_rehearsal(answered: RehearsalAnswered) -> int:
+    spent = answered.question_prompt_tokens + answered.question_completion_tokens
+    return spent + answered.answer.prompt_tokens + answered.answer.completion_tokens
+
+
+def summary(figures: Figures, state: RunState, state_sha256: str) -> dict[str, Any]:
+    """The closing figures of a run, as they stand in summary.json."""
+    at_start, rounds = None, []
+    if figures.accuracy:
+        at_start = _scores(figures, figures.target, BASE_VERSION)
+        rounds = [{"version": v} | (_scores(figures, figures.target, v) or {}) for v in state.versions[1:]]
+    return {
+        "run_id": state.run_id,
+        "finished": state.finished,
+        "start": at_start,
+        "rounds": rounds,
+        "sources": {name: _scores(figures, name, "") for name in figures.sources},
+        "tree": {"main": state.tree.nodes_by_level[1], "secondary": state.tree.nodes_by_level[2],
+                 "leaves": state.tree.nodes_by_level[3]},
+        "trainings": figures.trainings,
+        "state_sha256": state_sha256,
+        "events": figures.events,
+        "harvests": state.counts.get("harvests", 0),
+        "tokens": figures.tokens,
+        "training_tokens": figures.training_tokens,
+        "seconds": round(figures.seconds, 1),
+    }  # fmt: skip
+
+
+def _scores(figures: Figures, model: str, version: str) -> dict[str, Any] | None:
+    """Overall, and over the domains that the target did not know at the start (`new`: accuracy below a half) and those
+    that it did (`old`)."""
+    domains = figures.accuracy.get((model, version))
+    base = figures.accuracy.get((figures.target, BASE_VERSION))
+    if domains is None or base is None:
+        return None
+    new = [share for name, share in domains.items() if base.get(name, 0.0) < 0.5]
+    old = [share for name, share in domains.items() if base.get(name, 0.0) >= 0.5]
+    return {"overall": _mean([*new, *old]), "new": _mean(new), "old": _mean(old), "domains": domains}
+
+
+def _mean(shares: list[float]) -> float | None:
+    return sum(shares) / len(shares) if shares else None
+
+
+def weakest(state: RunState, count: int = _WEAKEST) -> list[tuple[str, float]]:
+    """The leaves where the target loses most, by posterior mean of lambda, the weakest first."""
+    tree = state.tree
+    leaves = [leaf for leaf in tree.leaves() if tree.pulls(leaf) >= _PULLS_TO_BE_NAMED]
+    leaves.sort(key=lambda leaf: (-tree.mean(leaf), leaf))
+    return [(" > ".join(tree.path_names(leaf)), tree.mean(leaf)) for leaf in leaves[:count]]
+
+
+def status(figures: Figures, state: RunState) -> dict[str, Any]:
+    """Where a run stands."""
+    rules = state.rules
+    return {
+        "run_id": state.run_id,
+        "phase": state.finished or (f"paused: {state.paused}" if state.paused else phase(state)),
+        "round": state.round,
+        "rounds": rules.rounds if rules else 0,
+        "step": state.step,
+        "steps": rules.steps if rules else 0,
+        "open_slots": state.open_slots,
+        "tree": state.tree.nodes_by_level[1:],
+        "target_version": state.target_version,
+        "pairs": state.pair_count,
+        "counts": state.counts,
+        "tokens": figures.tokens,
+        "seconds": round(figures.seconds, 1),
+        "weakest": weakest(state),
+    }
+
+
+def phase(state: RunState) -> str:
+    """The part of the method that a run is in."""
+    if state.training is not None:
+        return f"Enlightenment: training {state.training.version}"
+    if state.rehearsing:
+        return "rehearsal"
+    return "Meditation" if state.open_slots else "deciding"
+
+
+def tree_rows(state: RunState) -> list[dict[str, Any]]:
+    """One row a node, parents before children in depth-first order."""
+    tree, rows = state.tree, []
+
+    def walk(node: int) -> None:
+        if node != ROOT:
+            rows.append(
+                {
+                    "node": node,
+                    "path": tree.path_names(node),
+                    "level": tree.level[node],
+                    "alpha": tree.alpha[node],
+                    "beta": tree.beta[node],
+                    "lambda": round(tree.mean(node), 4),
+                    "rebirths": tree.rebirths[node],
+                    "open": bool(tree.open[node]),
+                    "pairs": len(state.pairs.get(node, ())),
+                }
+            )
+        for child in tree.children(node):
+            walk(child)
+
+    if len(tree):
+        walk(ROOT)
+    return rows

@@ -1,0 +1,136 @@
+"""The live view of a run: one panel on a terminal, one line a step elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bohdi.figures import Figures, phase, weakest
+from bohdi_common.core.state import RunState
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.runtime.local_host import LocalHost
+
+_REFRESH_PER_S = 4
+
+
+@dataclass
+class LiveView:
+    """Shows the host's state as it changes. Reads what the bandit has folded; writes nothing."""
+
+    console: Console
+    figures: Figures = field(default_factory=Figures)
+    host: LocalHost | None = None
+    training_step: int = 0
+    training_loss: float = 0.0
+    _started_s: float = field(default_factory=time.monotonic)
+    _live: Live | None = None
+    _past: int = 0
+
+    def __enter__(self) -> LiveView:
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=_REFRESH_PER_S)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def on_host(self, host: LocalHost) -> None:
+        self.host = host
+        self._past = host.log.end("bohdi.feedback")
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Progress of a training, called from its thread."""
+        self.training_step, self.training_loss = step, loss
+
+    def on_event(self, event: Event) -> None:
+        self.figures.add(event)
+        if self._live is None and self.host is not None and self.figures.events > self._past:
+            line = _line(event, self.host.bandit.state)
+            if line:
+                self.console.print(line, markup=False, highlight=False)
+
+    def render(self) -> Panel:
+        """The panel as it stands now."""
+        if self.host is None or self.host.bandit.state.rules is None:
+            return Panel("starting", title="bohdi")
+        state = self.host.bandit.state
+        table = Table.grid(padding=(0, 2))
+        for name, value in self._rows(state):
+            table.add_row(Text(name, style="dim"), Text(value))
+        share = done_share(state)
+        return Panel(Group(ProgressBar(total=1.0, completed=share, width=60), table), title=state.run_id)
+
+    def _rows(self, state: RunState) -> list[tuple[str, str]]:
+        assert state.rules is not None and self.host is not None
+        main, secondary, leaves = state.tree.nodes_by_level[1:]
+        flight = ", ".join(f"{name} {n}" for name, n in sorted(self.host.in_flight.items()) if n) or "nothing"
+        what = phase(state)
+        if state.training is not None:
+            what += f", step {self.training_step}, loss {self.training_loss:.3f}"
+        rows = [
+            ("round", f"{min(state.round + 1, state.rules.rounds)} of {state.rules.rounds}, {what}"),
+            ("step", f"{state.step + 1}, {state.open_slots} slots open"),
+            ("in flight", flight),
+            ("tree", f"{main} main, {secondary} secondary domains, {leaves} leaves"),
+            ("pairs", f"{state.pair_count} (and {state.counts.get('rehearsals', 0)} rehearsed)"),
+            ("tokens", f"{self.figures.tokens:,}"),
+            ("target", state.target_version),
+            ("time left", self._time_left(state)),
+        ]
+        return rows + [
+            ("weak" if i == 0 else "", f"{mean:.2f}  {name}") for i, (name, mean) in enumerate(weakest(state))
+        ]
+
+    def _time_left(self, state: RunState) -> str:
+        """From the pace so far; a run that was resumed counts what it had done before as done at the same pace."""
+        share = done_share(state)
+        if share < 0.02:
+            return "not known yet"
+        spent_s = max(self.figures.seconds, time.monotonic() - self._started_s)
+        left_s = spent_s * (1 - share) / share
+        return f"about {left_s / 60:.0f} min" if left_s > 90 else f"about {left_s:.0f} s"
+
+
+def done_share(state: RunState) -> float:
+    """How much of the run is done, 0 to 1: rounds, and within one its steps as one half and the training the other."""
+    assert state.rules is not None
+    steps = min(state.steps_counted / state.rules.steps, 1.0)
+    return min(1.0, (state.round + steps / 2) / state.rules.rounds)
+
+
+def _line(event: Event, state: RunState) -> str:
+    """What an event means, for those that are worth a line."""
+    place = f"round {event.round + 1}"
+    match event.WhichOneof("body"):
+        case "paths_drawn":
+            drawn = event.paths_drawn
+            what = "rehearsal" if drawn.rehearsal else f"step {event.step + 1}"
+            return f"{place}, {what}: {len(drawn.slots)} slots drawn, {sum(state.tree.nodes_by_level[1:])} domains"
+        case "nodes_reborn":
+            return f"{place}: {len(event.nodes_reborn.rebirths)} of {event.nodes_reborn.tested} nodes tested reborn"
+        case "training_drawn":
+            return f"{place}: training {event.training_drawn.version} on {len(event.training_drawn.samples)} examples"
+        case "target_promoted":
+            done = event.target_promoted
+            return f"{place}: {done.version} promoted, loss {done.loss_first:.3f} -> {done.loss_last:.3f}, {done.seconds:.0f} s"
+        case "training_failed":
+            return f"{place}: training failed: {event.training_failed.reason}"
+        case "target_evaluated":
+            scores = event.target_evaluated.scores
+            mean = sum(score.accuracy for score in scores) / max(1, len(scores))
+            version = f" {event.target_evaluated.version}" if event.target_evaluated.version else ""
+            return f"{event.target_evaluated.model}{version}: held-out accuracy {mean:.3f}"
+        case "run_paused":
+            return f"{place}: paused: {event.run_paused.reason}"
+        case "run_finished":
+            return f"finished: {event.run_finished.reason}"
+    return ""
