@@ -41,6 +41,11 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
 
+def saved_dtype(folder: Path) -> torch.dtype:
+    """The type in which the weights of `folder` are saved; float32 when its configuration does not say."""
+    return transformers.AutoConfig.from_pretrained(folder).dtype or torch.float32
+
+
 def positions_of(model: Any) -> int | None:
     """The longest sequence in tokens that `model` was made for; None when its configuration names no bound."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
