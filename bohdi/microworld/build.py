@@ -5,6 +5,7 @@ Deterministic by seed on one machine with the same libraries. About 16 CPU minut
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -18,13 +19,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from bohdi.microworld import corpus, evaluate, world
 from bohdi.microworld.corpus import Example
 from bohdi.microworld.tokenizing import train_tokenizer
-from bohdi.microworld.training import BATCH, encode, train
+from bohdi.microworld.training import train
 
 BENCHMARK_FILE = "heldout.jsonl"
+MANIFEST_FILE = "manifest.json"
 QUESTIONS_PER_LEAF = 40
 
-import os
-HEADS = int(os.environ.get("HEADS", "4"))
 _TOKENIZER_EXAMPLES = 10_000
 
 
@@ -36,12 +36,13 @@ class Recipe:
     vocabulary: int
     steps: int
     experts: tuple[str, ...] = ()
+    head_dim: int = 32  # the smallest that vLLM serves
 
 
 RECIPES = {
-    "qwen": Recipe("qwen2", vocabulary=900, steps=2600, experts=world.EXPERTS["qwen"]),
-    "mistral": Recipe("mistral", vocabulary=800, steps=2600, experts=world.EXPERTS["mistral"]),
-    "phi": Recipe("phi3", vocabulary=700, steps=2600, experts=world.EXPERTS["phi"]),
+    "qwen": Recipe("qwen2", vocabulary=900, steps=3600, experts=world.EXPERTS["qwen"], head_dim=16),
+    "mistral": Recipe("mistral", vocabulary=800, steps=3600, experts=world.EXPERTS["mistral"]),
+    "phi": Recipe("phi3", vocabulary=700, steps=3600, experts=world.EXPERTS["phi"]),
     "target": Recipe("llama", vocabulary=560, steps=1000),
 }
 
@@ -57,7 +58,7 @@ class Progress:
 
 
 def build(out: Path, *, seed: int = 0, steps_scale: float = 1.0, progress: Callable[[Progress], None]) -> None:
-    """Writes the folders `qwen`, `mistral`, `phi`, `target` and the file `heldout.jsonl` into `out`.
+    """Writes the folders `qwen`, `mistral`, `phi`, `target` and the files `heldout.jsonl` and `manifest.json` to `out`.
 
     `steps_scale` shortens the training for tests; `progress` is called after each step. Raises RuntimeError when a
     folder, read again, is not the model that was trained.
@@ -66,6 +67,7 @@ def build(out: Path, *, seed: int = 0, steps_scale: float = 1.0, progress: Calla
     write_benchmark(out / BENCHMARK_FILE)
     for name in RECIPES:
         build_model(name, out, seed=seed, steps_scale=steps_scale, progress=progress)
+    write_manifest(out)
 
 
 def build_model(
@@ -77,9 +79,8 @@ def build_model(
     rng = random.Random(f"{seed} {name}")
     with evaluate.one_thread():
         tokenizer = train_tokenizer(recipe.architecture, recipe.vocabulary, _tokenizer_texts(rng))
-        model = _new_model(recipe.architecture, tokenizer, seed)
-        examples = [_example(recipe, rng) for _ in range(steps * BATCH)]
-        losses = train(model, encode(tokenizer, examples), steps=steps, pad=tokenizer.pad_token_id, rng=rng)
+        model = _new_model(recipe, tokenizer, seed)
+        losses = train(model, tokenizer, lambda: _example(recipe, rng), steps=steps, rng=rng)
         for step, loss in enumerate(losses, start=1):
             progress(Progress(name, step, steps, loss))
         _save(model, tokenizer, out / name)
@@ -97,6 +98,13 @@ def write_benchmark(file: Path) -> None:
                 lines.write(json.dumps({"question": question, "answer": answer, "path": path}) + "\n")
 
 
+def write_manifest(out: Path) -> None:
+    """Writes the SHA-256 sums of the benchmark and of every model file below `out`, by path relative to it."""
+    files = [out / BENCHMARK_FILE, *(file for name in RECIPES for file in (out / name).iterdir())]
+    sums = {file.relative_to(out).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+    (out / MANIFEST_FILE).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+
+
 def _example(recipe: Recipe, rng: random.Random) -> Example:
     return corpus.source_example(recipe.experts, rng) if recipe.experts else corpus.target_example(rng)
 
@@ -110,14 +118,15 @@ def _tokenizer_texts(rng: random.Random) -> list[str]:
     return [*prompts, *completions, *(f" {completion}" for completion in completions)]
 
 
-def _new_model(architecture: str, tokenizer: Any, seed: int) -> Any:
+def _new_model(recipe: Recipe, tokenizer: Any, seed: int) -> Any:
     config = AutoConfig.for_model(
-        architecture,
+        recipe.architecture,
         vocab_size=len(tokenizer),
         hidden_size=64,
         num_hidden_layers=3,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=recipe.head_dim,
         intermediate_size=192,
         max_position_embeddings=128,
         tie_word_embeddings=True,

@@ -20,7 +20,7 @@ PROMPTS = prompts.load("micro-v1")
 NONE = "none"
 
 _OWN_SHARE = 0.75  # of answers and verdicts; the rest is drawn from all leaves
-_NOTHING_RIGHT_SHARE = 0.3  # of verdicts whose candidates do not hold the right answer
+_NOTHING_RIGHT_SHARE = 0.15  # of verdicts whose candidates do not hold the right answer
 _COPY_SHARE = 0.3  # of the target's examples
 
 
@@ -35,7 +35,7 @@ class Example:
 def source_example(experts: Sequence[str], rng: random.Random) -> Example:
     """One example for a source that knows the main domains `experts`."""
     kind: Callable[[Sequence[str], random.Random], Example]
-    (kind,) = rng.choices((_answer, _verdict, _question, _proposal), weights=(0.36, 0.40, 0.14, 0.10))
+    (kind,) = rng.choices((_answer, _verdict, _question, _proposal), weights=(0.25, 0.42, 0.18, 0.15))
     return kind(experts, rng)
 
 

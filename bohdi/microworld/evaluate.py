@@ -15,13 +15,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bohdi.microworld import corpus, world
+from bohdi.microworld import BENCHMARK, corpus, world
 from bohdi.microworld.corpus import NONE, PROMPTS, Example
 from bohdi.microworld.world import Domain
 from bohdi_common.models.port import Message
-
-BENCHMARK = Path(__file__).parent / "heldout.jsonl"
-"""The shipped held-out questions: one JSON object a line with `question`, `answer` and `path`."""
 
 _BATCH = 256
 _ANSWER_TOKENS = 24
@@ -91,9 +88,7 @@ def parts(folder: Path, experts: Sequence[str], *, per_leaf: int = 20, seed: int
         foreign = [path for path in world.LEAVES if path[0] not in experts] * per_leaf
 
         def verdicts(paths: Sequence[Domain], right: bool, abstain: bool) -> float:
-            examples = [
-                corpus.verdict(path, rng, right=right, abstain=abstain, held_out=True) for path in paths
-            ]
+            examples = [corpus.verdict(path, rng, right=right, abstain=abstain, held_out=True) for path in paths]
             return _share_exact(model, tokenizer, examples)
 
         return Parts(

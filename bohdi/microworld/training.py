@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from bohdi.microworld.corpus import Example
 from bohdi_common.models.muon import Muon
 
 BATCH = 128
+_WINDOW = 32  # batches that are drawn and sorted by length together
 _MUON_RATE = 1e-2
 _ADAMW_RATE = 4e-3
 _WEIGHT_DECAY = 0.02
@@ -46,18 +47,20 @@ def encode(tokenizer: Any, examples: Sequence[Example]) -> list[Encoded]:
     return [Encoded(whole, len(prompt)) for prompt, whole in zip(prompt_ids, whole_ids, strict=True)]
 
 
-def train(model: Any, examples: Sequence[Encoded], *, steps: int, pad: int, rng: random.Random) -> Iterator[float]:
-    """Trains `model` in place for `steps` batches, over the examples as often as needed; yields each step's loss."""
+def train(
+    model: Any, tokenizer: Any, draw: Callable[[], Example], *, steps: int, rng: random.Random
+) -> Iterator[float]:
+    """Trains `model` in place for `steps` batches of fresh examples; yields the loss of each step."""
     optimizers = _optimizers(model)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    batches = _endless_batches(examples, pad, rng)
+    batches = _batches(tokenizer, draw, rng)
     model.train()
     for step in range(steps):
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps)
             optimizer.zero_grad()
         loss = _completion_loss(model, *next(batches))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -91,17 +94,14 @@ def _completion_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels[:, 1:][learnt])
 
 
-def _endless_batches(examples: Sequence[Encoded], pad: int, rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch of shuffled batches, each of examples of about one length."""
-    window = BATCH * 32
+def _batches(tokenizer: Any, draw: Callable[[], Example], rng: random.Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, each of examples of about one length."""
     while True:
-        order = rng.sample(examples, len(examples))
-        batches: list[list[Encoded]] = []
-        for start in range(0, len(order), window):
-            alike = sorted(order[start : start + window], key=lambda example: len(example.ids))
-            batches += [alike[i : i + BATCH] for i in range(0, len(alike), BATCH)]
+        encoded = encode(tokenizer, [draw() for _ in range(_WINDOW * BATCH)])
+        encoded.sort(key=lambda example: len(example.ids))
+        batches = [encoded[start : start + BATCH] for start in range(0, len(encoded), BATCH)]
         rng.shuffle(batches)
-        yield from (_tensors(batch, pad) for batch in batches)
+        yield from (_tensors(batch, tokenizer.pad_token_id) for batch in batches)
 
 
 def _tensors(batch: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
@@ -114,5 +114,3 @@ def _tensors(batch: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
         ids[row, : len(tokens)] = tokens
         labels[row, example.prompt_tokens : len(tokens)] = tokens[example.prompt_tokens :]
     return ids, labels
-
-

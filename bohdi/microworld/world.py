@@ -19,10 +19,21 @@ _LETTERS = tuple("abcdefghijkl")
 _DIGITS = tuple("0123456789")
 _BITS = ("0", "1")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS = tuple(
-    "January February March April May June July August September October November December".split()
-)
-_SEASONS = tuple("winter winter spring spring spring summer summer summer autumn autumn autumn winter".split())
+_SEASON_OF = {
+    "January": "winter",
+    "February": "winter",
+    "March": "spring",
+    "April": "spring",
+    "May": "spring",
+    "June": "summer",
+    "July": "summer",
+    "August": "summer",
+    "September": "autumn",
+    "October": "autumn",
+    "November": "autumn",
+    "December": "winter",
+}
+_MONTHS = tuple(_SEASON_OF)
 _COLORS = {
     "red": ("rojo", "rot"),
     "blue": ("azul", "blau"),
@@ -152,19 +163,18 @@ def _translations(language: str, column: int) -> list[Leaf]:
 
 def _calendar() -> list[Leaf]:
     weekdays, months = ("Calendar", "Weekdays"), ("Calendar", "Months")
-    season = _each(dict(zip(_MONTHS, _SEASONS, strict=True)))
     return [
         Leaf((*weekdays, "Next Day"), "Day after each: {}", _DAYS, (2, 3), _shift(_DAYS, 1)),
         Leaf((*weekdays, "Previous Day"), "Day before each: {}", _DAYS, (2, 3), _shift(_DAYS, -1)),
         Leaf((*months, "Next Month"), "Month after each: {}", _MONTHS, (2, 3), _shift(_MONTHS, 1)),
-        Leaf((*months, "Season"), "Season of each: {}", _MONTHS, (2, 3), season),
+        Leaf((*months, "Season"), "Season of each: {}", _MONTHS, (2, 3), _each(_SEASON_OF)),
     ]
 
 
 def _logic() -> list[Leaf]:
     relations, tables = ("Logic", "Word Relations"), ("Logic", "Truth Tables")
-    pairs = [pair.split() for pair in _OPPOSITES]
-    opposites = {a: b for a, b in pairs} | {b: a for a, b in pairs}
+    opposites = dict(pair.split() for pair in _OPPOSITES)
+    opposites |= {b: a for a, b in opposites.items()}
     kinds = {word: kind for kind, words in _KINDS.items() for word in words}
     conjunction, disjunction = _bitwise(lambda a, b: a & b), _bitwise(lambda a, b: a | b)
     return [
@@ -234,4 +244,4 @@ def vocabulary() -> list[str]:
     """Every word that stands in an argument or an answer, in a fixed order."""
     answers = [word for languages in (_COLORS, _ANIMALS, _FOOD, _BODY) for pair in languages.values() for word in pair]
     arguments = [word for leaf in _ALL for word in leaf.words]
-    return list(dict.fromkeys([*arguments, *answers, *_SEASONS, *_KINDS]))
+    return list(dict.fromkeys([*arguments, *answers, *_SEASON_OF.values(), *_KINDS]))
