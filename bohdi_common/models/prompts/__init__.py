@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
 from bohdi_common.models.port import Message
@@ -31,6 +31,11 @@ _ABSTENTIONS = frozenset({"none", "none of them", "none of the above", "0"})
 def available() -> list[str]:
     """Names of the prompt sets that are shipped."""
     return sorted(p.stem for p in _FOLDER.glob("*.yaml"))
+
+
+@functools.cache
+def _compiled(template: str) -> Template:
+    return _ENVIRONMENT.from_string(template)
 
 
 @functools.cache
@@ -94,5 +99,5 @@ class PromptSet:
         return position if 0 <= position < len(candidates) else None
 
     def _messages(self, template: str, **values: object) -> list[Message]:
-        user: Message = {"role": "user", "content": _ENVIRONMENT.from_string(template).render(**values).strip()}
+        user: Message = {"role": "user", "content": _compiled(template).render(**values).strip()}
         return [user] if self.system is None else [{"role": "system", "content": self.system.strip()}, user]
