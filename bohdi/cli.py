@@ -121,17 +121,7 @@ def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: 
     from bohdi.live import LiveView
 
     with LiveView(err if as_json else out) as view:
-        state = asyncio.run(
-            host_run(
-                config,
-                folder,
-                parts,
-                resume=resume,
-                on_event=view.on_event,
-                on_step=view.on_step,
-                on_host=view.on_host,
-            )  # fmt: skip
-        )
+        state = asyncio.run(host_run(config, folder, parts, view, resume=resume))
     if state.paused:
         print(f"bohdi: paused: {state.paused}: mend it and go on with `bohdi resume {folder.path}`", file=sys.stderr)
         sys.exit(Exit.PAUSED)
@@ -175,11 +165,11 @@ def status(dir: Dir, as_json: Json = False) -> None:
     if as_json:
         return _print_json(standing)
     table = Table.grid(padding=(0, 2))
-    for name, value in standing.items():
-        if name == "weakest":
-            value = "\n".join(f"{mean:.2f}  {domain}" for domain, mean in value)
-        elif name == "counts":
-            value = ", ".join(f"{what} {n}" for what, n in sorted(value.items()))
+    readable = {
+        "weakest": "\n".join(f"{mean:.2f}  {domain}" for domain, mean in standing["weakest"]),
+        "counts": ", ".join(f"{what} {n}" for what, n in sorted(standing["counts"].items())),
+    }
+    for name, value in (standing | readable).items():
         table.add_row(name, escape(str(value)))
     return out.print(table)
 

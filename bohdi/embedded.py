@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bohdi_common.log.sqlite import SqliteLog
-from bohdi_common.models.versions import VersionStore
-
 from bohdi import __version__
 from bohdi.evaluation import Evaluation
 from bohdi.run_folder import RunFolder, digest_of, model_folder, place
@@ -20,7 +17,9 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunResumed, RunStarted
+from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.port import ChatModels, ModelRef
+from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.config import Config
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
@@ -46,10 +45,24 @@ class Parts:
     log: Callable[[Path, bool], SqliteLog] = field(default=lambda path, create: SqliteLog.open(path, create=create))
 
 
+class Watcher:
+    """Is told of what happens while a run is hosted; this one looks away."""
+
+    def on_host(self, host: LocalHost) -> None:
+        """Before anything else: the host that is about to run."""
+
+    def on_event(self, event: Event) -> None:
+        """Every event of the feedback log once the bandit has folded it, those of the past too."""
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Every step of a training, from the thread that trains."""
+
+
 def real_parts() -> Parts:
     """Models in this process by transformers, fine-tuned by TRL. Imports torch: seconds, so only when needed."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every model is a folder; nothing is ever asked of the network
     import torch
+
     from bohdi_common.models.local import LocalModels
     from services.training.finetune import fine_tune
 
@@ -83,11 +96,9 @@ async def host_run(
     config: Config,
     folder: RunFolder,
     parts: Parts,
+    watcher: Watcher,
     *,
     resume: bool,
-    on_event: Callable[[Event], None] = lambda event: None,
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
-    on_host: Callable[[LocalHost], None] = lambda host: None,
 ) -> RunState:
     """Hosts the run in `folder` until it is finished, paused or a signal (SIGINT, SIGTERM) ends it."""
     log = parts.log(folder.log, False)
@@ -104,14 +115,14 @@ async def host_run(
             await log.append([record_of(_resumed(run_id, log))])
         host = LocalHost(
             log=log,
-            services=_services(models, log, versions, folder_of, parts.fine_tune, on_step),
+            services=_services(models, log, versions, folder_of, parts.fine_tune, watcher.on_step),
             bandit=parts.bandit(run_id),
             inbox_folder=folder.inbox,
             capacity=CAPACITY,
             companions=_companions(config, log, folder_of),
-            on_event=on_event,
+            on_event=watcher.on_event,
         )
-        on_host(host)
+        watcher.on_host(host)
         return await host.run(_stop_on_signals())
     finally:
         await models.close()

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bohdi.embedded import Watcher
 from bohdi.figures import Figures, phase, weakest
 from bohdi_common.core.state import RunState
 from bohdi_common.events.events_pb2 import Event
@@ -21,7 +22,7 @@ _REFRESH_PER_S = 4
 
 
 @dataclass
-class LiveView:
+class LiveView(Watcher):
     """Shows the host's state as it changes. Reads what the bandit has folded; writes nothing."""
 
     console: Console
@@ -121,7 +122,8 @@ def _line(event: Event, state: RunState) -> str:
             return f"{place}: training {event.training_drawn.version} on {len(event.training_drawn.samples)} examples"
         case "target_promoted":
             done = event.target_promoted
-            return f"{place}: {done.version} promoted, loss {done.loss_first:.3f} -> {done.loss_last:.3f}, {done.seconds:.0f} s"
+            loss = f"loss {done.loss_first:.3f} -> {done.loss_last:.3f}"
+            return f"{place}: {done.version} promoted, {loss}, {done.seconds:.0f} s"
         case "training_failed":
             return f"{place}: training failed: {event.training_failed.reason}"
         case "target_evaluated":

@@ -217,10 +217,7 @@ def _draw_training(state: RunState, rules: Rules) -> Fact:
         leaves = draws.draw_from_root(state.tree, int(by_bandit.sum()), rng, rules.sharpness, explore=False)
         samples[by_bandit] = _from_store(state.pairs, leaves, rng)
     version = f"r{state.round + 1}"
-    last = state.round + 1 == rules.rounds
-    average_with = (
-        [v for v in state.versions[1:]][-(rules.average_last - 1) :] if last and rules.average_last > 1 else []
-    )
+    average_with = _averaged_with(state, rules)
     base = BASE_VERSION if rules.restart else state.target_version
     body = {
         "samples": samples.tolist(),
@@ -232,6 +229,13 @@ def _draw_training(state: RunState, rules: Rules) -> Fact:
         "request_hash": derived_id(state.run_id, "training", version, base, *average_with, *map(int, samples)),
     }
     return _decision(state, "training_drawn", body)
+
+
+def _averaged_with(state: RunState, rules: Rules) -> list[str]:
+    """The promoted versions with which the last round's is averaged."""
+    if state.round + 1 < rules.rounds or rules.average_last < 2:
+        return []
+    return state.versions[1:][-(rules.average_last - 1) :]
 
 
 def _examples(state: RunState, rules: Rules) -> int:

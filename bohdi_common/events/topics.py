@@ -48,7 +48,7 @@ FEEDBACK = Topic(
         "run_paused",
         "run_resumed",
         "run_finished",
-    ),  # fmt: skip
+    ),
     producers=("bandit", "tree_expansion", "generation", "judging", "training", "evaluation", "cli"),
     consumers=("bandit", "training", "evaluation"),
 )

@@ -83,8 +83,8 @@ class LocalHost:
         return end
 
     async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:
-        """Takes in no more, lets what is in flight finish within `drain_s` (what does not is done again after a resume),
-        and, after a finished run, waits for the companions."""
+        """Takes in no more, lets what is in flight finish within `drain_s` (what does not is done again after a
+        resume), and, after a finished run, waits for the companions."""
         for intake in intakes:
             intake.cancel()
         if self._handling:

@@ -1,8 +1,8 @@
 """The service shell: what every host does around a handler, for one input.
 
-Decode; handle; give back the outputs, which the host appends together with the input's done mark. What cannot be decoded
-or fails for good goes to `bohdi.dead`, and a slot that it named is settled as failed, so that no run waits for it. A model
-that is away is asked again with growing pauses, within a bound.
+Decode; handle; give back the outputs, which the host appends together with the input's done mark. What cannot be
+decoded or fails for good goes to `bohdi.dead`, and a slot that it named is settled as failed, so that no run waits for
+it. A model that is away is asked again with growing pauses, within a bound.
 """
 
 from __future__ import annotations

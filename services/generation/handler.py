@@ -35,7 +35,7 @@ class Generation:
     topic = HARVEST_REQUESTS
 
     async def handle(self, event: Event) -> Sequence[Event]:
-        """AnswersWritten; RehearsalAnswered for a rehearsal; HarvestFailed when no question or no answer was any good."""
+        """AnswersWritten, or RehearsalAnswered for a rehearsal; HarvestFailed when question or answers were no good."""
         asked = event.harvest_requested
         usage = Usage()
         question, why_not = await self._question(asked, usage)

@@ -7,73 +7,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bohdi_common.models.huggingface import load_model, load_tokenizer, positions_of, saved_dtype
-from bohdi_common.models.port import Message
+from services.training.job import FineTuned, FineTuning, TrainingDiverged
 
 # The losses that are reported are means over so many steps.
 _LOSS_WINDOW = 10
 _IGNORED = -100
-
-
-class TrainingDiverged(Exception):
-    """A loss or a weight is not a finite number; the weights are worthless."""
-
-
-class TrainingStopped(Exception):
-    """`stop` asked for the end before the last step; nothing was saved."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One thing to learn: what the target was asked, and what it should have said."""
-
-    messages: list[Message]
-    completion: str
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """One fine-tune. `order` says which of the `examples` are seen, in which order, in each epoch; one may come many
-    times. The settings are those of TrainingSettings in the events."""
-
-    base: Path
-    out: Path
-    examples: Sequence[Example]
-    order: Sequence[int]
-    batch: int
-    learning_rate: float
-    max_tokens: int
-    epochs: int = 1
-    muon_learning_rate: float = 0.0
-    weight_decay: float = 0.0
-    warmup_share: float = 0.0
-    decay_share: float = 0.0
-    lora_rank: int = 0
-    lora_alpha: float = 0.0
-    average_with: Sequence[Path] = ()
-    seed: int = 0
-    stop: Callable[[], bool] = field(default=lambda: False)
-    on_step: Callable[[int, float], None] = field(default=lambda step, loss: None)
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """What came of it. `tokens` counts what the model read, padding left out; `too_long` the unique examples that were
-    cut at `max_tokens`, or left out where nothing of the completion was left."""
-
-    steps: int
-    first_loss: float
-    last_loss: float
-    tokens: int
-    too_long: int
-    seconds: float
 
 
 def fine_tune(job: FineTuning) -> FineTuned:
@@ -127,7 +73,9 @@ def _check(job: FineTuning) -> None:
     if min(job.batch, job.epochs, job.max_tokens) < 1:
         raise ValueError(f"batch {job.batch}, epochs {job.epochs}, max_tokens {job.max_tokens}: all must be at least 1")
     if job.lora_rank > 0 and job.muon_learning_rate > 0:
-        raise ValueError("muon_learning_rate is for the hidden matrices, which LoRA freezes; set it to 0 or lora_rank to 0")
+        raise ValueError(
+            "muon_learning_rate is for the hidden matrices, which LoRA freezes; set it to 0 or lora_rank to 0"
+        )
 
 
 def _tokenised(job: FineTuning, tokenizer: Any, positions: int | None) -> list[Row | None]:
@@ -147,7 +95,9 @@ def _tokenised(job: FineTuning, tokenizer: Any, positions: int | None) -> list[R
 def _row(prompt: list[int], whole: list[int], end: int, limit: int) -> Row | None:
     """The completion starts where prompt and whole part, as in TRL, and ends with its end token: what a template
     writes after that (a line feed) is never generated."""
-    start = next((i for i, (p, w) in enumerate(zip(prompt, whole, strict=False)) if p != w), min(len(prompt), len(whole)))
+    start = next(
+        (i for i, (p, w) in enumerate(zip(prompt, whole, strict=False)) if p != w), min(len(prompt), len(whole))
+    )
     ends = [i for i in range(start, len(whole)) if whole[i] == end]
     ids = whole[: ends[-1] + 1] if ends else whole
     cut = len(ids) > limit

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bohdi_common.models.versions import MANIFEST, VersionStore
-
 from bohdi_common.core.state import Failure
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, TrainingRequested
 from bohdi_common.events.topics import TRAINING_REQUESTS
 from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, ModelRef, ModelRefused, Sampling
+from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 from services.training.job import Example, FineTuned, FineTuning, TrainingDiverged, TrainingStopped
 from services.training.samples import MissingSample, Samples
@@ -137,6 +136,3 @@ class Training:
         if not text:
             raise ModelRefused(f"{asked.version} gives no answer")
         return text
-
-
-__all__ = ["ModelUnavailable", "Training", "asdict"]

@@ -9,11 +9,11 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from services.training.finetune import FineTuning, Row, TrainingDiverged, TrainingStopped
 from services.training.recipe import optimizer_for, schedule_for
-from transformers import PrinterCallback, TrainerCallback, set_seed
 
 # Rows times the token limit of one forward and backward; a larger batch is made of several (gradient accumulation).
 MAX_TOKENS_PER_PASS = 16_384
@@ -29,7 +29,9 @@ def train(
     every step. Raises TrainingDiverged or TrainingStopped."""
     set_seed(job.seed)
     if job.lora_rank > 0:
-        lora = LoraConfig(r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        lora = LoraConfig(
+            r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
         model = get_peft_model(model, lora)
     optimizer = optimizer_for(
         model,
