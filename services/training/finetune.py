@@ -127,7 +127,9 @@ def _check(job: FineTuning) -> None:
     if min(job.batch, job.epochs, job.max_tokens) < 1:
         raise ValueError(f"batch {job.batch}, epochs {job.epochs}, max_tokens {job.max_tokens}: all must be at least 1")
     if job.lora_rank > 0 and job.muon_learning_rate > 0:
-        raise ValueError("muon_learning_rate is for the hidden matrices, which LoRA freezes; set it to 0 or lora_rank to 0")
+        raise ValueError(
+            "muon_learning_rate is for the hidden matrices, which LoRA freezes; set it to 0 or lora_rank to 0"
+        )
 
 
 def _tokenised(job: FineTuning, tokenizer: Any, positions: int | None) -> list[Row | None]:
@@ -147,7 +149,9 @@ def _tokenised(job: FineTuning, tokenizer: Any, positions: int | None) -> list[R
 def _row(prompt: list[int], whole: list[int], end: int, limit: int) -> Row | None:
     """The completion starts where prompt and whole part, as in TRL, and ends with its end token: what a template
     writes after that (a line feed) is never generated."""
-    start = next((i for i, (p, w) in enumerate(zip(prompt, whole, strict=False)) if p != w), min(len(prompt), len(whole)))
+    start = next(
+        (i for i, (p, w) in enumerate(zip(prompt, whole, strict=False)) if p != w), min(len(prompt), len(whole))
+    )
     ends = [i for i in range(start, len(whole)) if whole[i] == end]
     ids = whole[: ends[-1] + 1] if ends else whole
     cut = len(ids) > limit

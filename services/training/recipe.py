@@ -20,7 +20,9 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
     def __init__(self, muon: Muon, adamw: torch.optim.AdamW) -> None:
         self._parts: tuple[torch.optim.Optimizer, ...] = (muon, adamw)
-        super().__init__([{"params": g["params"], "lr": g["lr"]} for part in self._parts for g in part.param_groups], {})
+        super().__init__(
+            [{"params": g["params"], "lr": g["lr"]} for part in self._parts for g in part.param_groups], {}
+        )
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
@@ -47,9 +49,7 @@ def optimizer_for(
     return MuonAndAdamW(muon, _adamw(others, learning_rate, weight_decay=0.0))
 
 
-def schedule_for(
-    optimizer: torch.optim.Optimizer, steps: int, *, warmup_share: float, decay_share: float
-) -> LambdaLR:
+def schedule_for(optimizer: torch.optim.Optimizer, steps: int, *, warmup_share: float, decay_share: float) -> LambdaLR:
     """The schedule of `rate_factor` over `steps`."""
     return LambdaLR(optimizer, rate_factor(steps, warmup_share, decay_share))
 
