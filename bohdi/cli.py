@@ -22,7 +22,7 @@ from rich.tree import Tree as RichTree
 
 from bohdi import figures as figs
 from bohdi.figures import Figures
-from bohdi.run_folder import NoRun, RunFolder, own_events, resolved, why_no_model
+from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import BASE_VERSION, RunState, state_sha256
 from bohdi_common.events import codec
@@ -32,6 +32,7 @@ from bohdi_common.log import inbox
 from bohdi_common.log.port import LogError
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
+from bohdi_common.runtime.feedback import events_of
 from bohdi_common.runtime.shell import record_of, wall_clock_us
 from services.bandit.handler import Bandit
 
@@ -348,7 +349,7 @@ def _folded(folder: RunFolder, at: int | None = None) -> tuple[Figures, RunState
     reader = folder.read()
     run_id = folder.run_id(reader)
     bandit, figures = Bandit(run_id), Figures()
-    for event in _first_events(own_events(reader, run_id), at):
+    for event in _first_events(events_of(reader, run_id), at):
         bandit.fold(event)
         figures.add(event)
     if at is not None and bandit.state.sequence < at:

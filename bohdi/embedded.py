@@ -17,6 +17,7 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunResumed, RunStarted
+from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
@@ -80,7 +81,8 @@ def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     started = RunStarted(settings=config.settings(seed, digests), bohdi_version=__version__)
     for path in config.domains:
         started.domains.add(path=path)
-    event = _by_hand(run_id, derived_id(run_id, "run_started"), run_started=started)
+    event = _by_hand(run_id, derived_id(run_id, "run_started"))
+    event.run_started.CopyFrom(started)
     asyncio.run(_append_first(parts.log(folder.log, True), event))
     return run_id
 
@@ -156,19 +158,19 @@ def _companions(config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], 
 
 def _resumed(run_id: str, log: SqliteLog) -> Event:
     """RunResumed: the run goes on, whether it was paused, interrupted or killed."""
-    end = log.end("bohdi.feedback")
-    return _by_hand(run_id, derived_id(run_id, "run_resumed", end), run_resumed=RunResumed())
+    event = _by_hand(run_id, derived_id(run_id, "run_resumed", log.end(FEEDBACK.name)))
+    event.run_resumed.CopyFrom(RunResumed())
+    return event
 
 
-def _by_hand(run_id: str, event_id: str, **body: RunStarted | RunResumed) -> Event:
-    """An event that a person caused."""
+def _by_hand(run_id: str, event_id: str) -> Event:
+    """The envelope of an event that a person caused."""
     return Event(
         event_id=event_id,
         run_id=run_id,
         time_us=wall_clock_us(),
         schema_version=codec.SCHEMA_VERSION,
         producer="cli",
-        **body,  # type: ignore[arg-type]
     )
 
 

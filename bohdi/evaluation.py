@@ -14,11 +14,10 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import BASE_VERSION
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, Score, TargetEvaluated
-from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import EventLog
 from bohdi_common.models.port import ModelRef
+from bohdi_common.runtime.feedback import feedback_events, follow_feedback
 from bohdi_common.runtime.shell import Clock, record_of, wall_clock_us
-from services.training.samples import feedback_events
 
 Accuracy = Callable[[Path, Path], Mapping[str, float]]
 
@@ -39,11 +38,7 @@ class Evaluation:
         """Evaluates what has not been, until the run is finished and all of it is."""
         for _, event in feedback_events(self.log):
             self._note(event)
-        async for stored in self.log.follow(FEEDBACK.name, 0):
-            try:
-                event = codec.decode(stored.value)
-            except codec.Undecodable:
-                continue
+        async for event in follow_feedback(self.log, 0):
             match event.WhichOneof("body"):
                 case "run_started":
                     settings = event.run_started.settings

@@ -64,7 +64,10 @@ class Figures:
 
 def _tokens_of_harvest(judged: HarvestJudged) -> int:
     spent = judged.question_prompt_tokens + judged.question_completion_tokens
-    return spent + sum(part.prompt_tokens + part.completion_tokens for part in (*judged.answers, *judged.verdicts))
+    return spent + sum(
+        [part.prompt_tokens + part.completion_tokens for part in judged.answers]
+        + [part.prompt_tokens + part.completion_tokens for part in judged.verdicts]
+    )
 
 
 def _tokens_of_rehearsal(answered: RehearsalAnswered) -> int:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
-from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
 
 from bohdi.microworld import BENCHMARK, WEIGHTS
 from bohdi_common.core.state import BASE_VERSION
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.log.port import LogReader
+from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
 from bohdi_common.models.port import ModelRef
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
+from bohdi_common.runtime.feedback import feedback_events
 from services.generation.gates import BadBenchmark, read_questions
-from services.training.samples import feedback_events
 
 _SHIPPED = "microworld:"
 
@@ -74,7 +72,7 @@ class RunFolder:
         """The log, for reading; a host may be at work on it. Raises LogError."""
         return open_readonly(self.log)
 
-    def run_id(self, reader: SqliteReader) -> str:
+    def run_id(self, reader: LogReader) -> str:
         """The run in this folder. Raises NoRun."""
         for _, event in feedback_events(reader):
             if event.WhichOneof("body") == "run_started":
@@ -156,8 +154,3 @@ def digest_of(path: Path) -> str:
             with file.open("rb") as stream:
                 whole.update(hashlib.file_digest(stream, "sha256").digest())
     return whole.hexdigest()
-
-
-def own_events(reader: Any, run_id: str, stop: int | None = None) -> Iterator[Event]:
-    """The run's events in their order: the one at place n has the run sequence n."""
-    return (event for _, event in feedback_events(reader, 0, stop) if event.run_id == run_id)

@@ -78,8 +78,10 @@ def _run_resumed(state: RunState, event: Any, body: Any) -> None:
     state.paused = state.stalled = ""
     state.failed_trainings = 0
     state.resumes += 1
-    for waiting in (*state.slots, *state.sprouts.values()):
-        waiting.asked_us = event.time_us
+    for slot in state.slots:
+        slot.asked_us = event.time_us
+    for sprout in state.sprouts.values():
+        sprout.asked_us = event.time_us
     return None
 
 
@@ -251,7 +253,8 @@ def _asked_sprout(state: RunState, body: Any) -> Sprout | None:
 
 def _add_names(state: RunState, sprout: Sprout, given: list[str]) -> list[int]:
     assert state.rules is not None
-    tree, added = state.tree, []
+    tree = state.tree
+    added: list[int] = []
     above = {names.key(name) for name in tree.path_names(sprout.parent)}
     for name in map(names.tidy, given):
         known = names.key(name) in above or tree.child_named(sprout.parent, name) is not None

@@ -142,4 +142,4 @@ def _log_likelihood(wins: NDArray[np.int64], n: int, p: NDArray[np.float64]) -> 
 
 
 def _n_log_n(n: NDArray[np.int64]) -> NDArray[np.float64]:
-    return n * np.log(np.maximum(n, 1))
+    return np.multiply(n, np.log(np.maximum(n, 1)), dtype=np.float64)

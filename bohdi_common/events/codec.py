@@ -73,5 +73,5 @@ def result(request: Event, producer: str, time_us: int, kind: str, body: dict[st
         time_us=time_us,
         schema_version=SCHEMA_VERSION,
         producer=producer,
-        **{kind: {"request_hash": request_hash, **body}},  # type: ignore[arg-type]
+        **{kind: {"request_hash": request_hash, **body}},
     )

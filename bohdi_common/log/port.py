@@ -62,15 +62,8 @@ class LogNewer(LogError):
     """Written by a newer format than this program reads."""
 
 
-class EventLog(Protocol):
-    """One host's access to the log of its runs. One contract suite holds every adapter to this (tests/contract)."""
-
-    async def append(self, records: Sequence[Record], done: Done | None = None) -> list[int]:
-        """Writes `records` and the mark `done` in one transaction; returns once all of it survives a power cut.
-
-        A record whose event id its topic already holds is not written again. Returns each record's offset, that of
-        the first of its id. Concurrent calls share a commit. Raises LogFull or LogError with nothing written."""
-        ...
+class LogReader(Protocol):
+    """What replay and analysis need of a log."""
 
     def read(self, topic: str, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
         """Records of `topic` with start <= offset < stop (None: the end as it is when the call is made), in order.
@@ -80,6 +73,17 @@ class EventLog(Protocol):
 
     def end(self, topic: str) -> int:
         """Offset that the next record of `topic` will get."""
+        ...
+
+
+class EventLog(LogReader, Protocol):
+    """One host's access to the log of its runs. One contract suite holds every adapter to this (tests/contract)."""
+
+    async def append(self, records: Sequence[Record], done: Done | None = None) -> list[int]:
+        """Writes `records` and the mark `done` in one transaction; returns once all of it survives a power cut.
+
+        A record whose event id its topic already holds is not written again. Returns each record's offset, that of
+        the first of its id. Concurrent calls share a commit. Raises LogFull or LogError with nothing written."""
         ...
 
     def follow(self, topic: str, start: int) -> AsyncIterator[Stored]:

@@ -7,21 +7,20 @@ done mark are one append, so that after a crash what is marked done is not asked
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bohdi_common.core.state import RunState
-from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
 from bohdi_common.log.port import Done, EventLog, Stored
+from bohdi_common.runtime.feedback import feedback_events, follow_feedback
 from bohdi_common.runtime.shell import Service, Shell, record_of
 
-_log = logging.getLogger("bohdi")
 _INBOX_POLL_S = 0.25
 _TICK_S = 1.0
 _DEFAULT_CAPACITY = 64
@@ -75,11 +74,9 @@ class LocalHost:
 
     def _fold_past(self) -> int:
         end = self.log.end(FEEDBACK.name)
-        for stored in self.log.read(FEEDBACK.name, 0, end):
-            event = self._decoded(stored)
-            if event is not None:
-                self.bandit.fold(event)
-                self.on_event(event)
+        for _, event in feedback_events(self.log, 0, end):
+            self.bandit.fold(event)
+            self.on_event(event)
         return end
 
     async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:
@@ -110,10 +107,12 @@ class LocalHost:
             task = group.create_task(self._handle(shell, stored))
             self._handling.add(task)
             self.in_flight[name] = self.in_flight.get(name, 0) + 1
-            task.add_done_callback(lambda task: (self._handling.discard(task), self._left(name), room.release()))
+            task.add_done_callback(partial(self._left, name, room))
 
-    def _left(self, name: str) -> None:
+    def _left(self, name: str, room: asyncio.Semaphore, task: asyncio.Task[None]) -> None:
+        self._handling.discard(task)
         self.in_flight[name] -= 1
+        room.release()
 
     async def _handle(self, shell: Shell, stored: Stored) -> None:
         records = await shell.process(stored)
@@ -124,13 +123,11 @@ class LocalHost:
     async def _decide(self, start: int) -> None:
         await self._append(self.bandit.start())
         self._look()
-        async for stored in self.log.follow(FEEDBACK.name, start):
-            event = self._decoded(stored)
-            if event is not None:
-                outputs = self.bandit.handle(event)
-                self.on_event(event)
-                await self._append(outputs)
-                self._look()
+        async for event in follow_feedback(self.log, start):
+            outputs = self.bandit.handle(event)
+            self.on_event(event)
+            await self._append(outputs)
+            self._look()
 
     async def _tick(self) -> None:
         while True:
@@ -144,14 +141,6 @@ class LocalHost:
     async def _append(self, events: Sequence[Event]) -> None:
         if events:
             await self.log.append([record_of(event) for event in events])
-
-    def _decoded(self, stored: Stored) -> Event | None:
-        """Bytes that are no event are passed over, by every reader of the feedback log alike."""
-        try:
-            return codec.decode(stored.value)
-        except codec.Undecodable as error:
-            _log.error("%s offset %d is skipped: %s", stored.topic, stored.offset, error)
-            return None
 
     async def _commands(self) -> None:
         """What the command line asked of this host: it writes into the inbox, never into the log."""

@@ -77,7 +77,7 @@ class Bandit:
             time_us=self._clock(),
             schema_version=codec.SCHEMA_VERSION,
             producer=self.name,
-            **{fact.kind: fact.body},  # type: ignore[arg-type]
+            **{fact.kind: fact.body},
         )
         if asks:
             getattr(event, fact.kind).settings.CopyFrom(self._settings)

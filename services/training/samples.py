@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
-from bohdi_common.log.port import EventLog
+from bohdi_common.log.port import LogReader
+from bohdi_common.runtime.feedback import feedback_events
 
 
 class MissingSample(ValueError):
@@ -27,7 +28,7 @@ class Samples:
     A run sequence is an event's place among those of its run; the offsets at which they stand are kept, 8 bytes each.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: LogReader) -> None:
         self._log = log
         self._offsets: dict[str, list[int]] = {}
         self._read_to = 0
@@ -49,15 +50,6 @@ class Samples:
         for offset, event in feedback_events(self._log, self._read_to):
             self._offsets.setdefault(event.run_id, []).append(offset)
             self._read_to = offset + 1
-
-
-def feedback_events(log: EventLog, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Event]]:
-    """(offset, event) of the feedback log. What does not decode is skipped: by every reader alike."""
-    for stored in log.read(FEEDBACK.name, start, stop):
-        try:
-            yield stored.offset, codec.decode(stored.value)
-        except codec.Undecodable:
-            continue
 
 
 def sample_of(event: Event) -> Sample:

@@ -1,0 +1,43 @@
+# Every target makes the environment it needs by itself. `make` alone lists them.
+VENV := .venv
+READY := $(VENV)/ready
+BIN := $(VENV)/bin
+SEED ?= 0
+DIR ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench study proto lock clean
+
+help:            ## what there is to make
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs/demo; SEED=, DIR=
+	@$(BIN)/bohdi run configs/demo.yaml --dir $(DIR) --seed $(SEED)
+
+test: lint       ## lint, then all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)   ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## the table of ratios, into benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+study: $(READY)  ## the comparison of methods over seeds (half an hour), into docs/study.md
+	$(BIN)/python -m benchmarks.study
+
+proto: $(READY)  ## generate the events' code from proto/
+	PYTHON=$(BIN)/python proto/generate.sh
+
+lock: $(READY)   ## renew the pins in requirements/
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras \
+	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
+
+clean:           ## remove the environment, caches and runs
+	rm -rf $(VENV) runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@requirements/environment.sh $(VENV)
