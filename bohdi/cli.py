@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.markup import escape
@@ -69,15 +70,17 @@ def main() -> None:
     """Entry point: the command, and its mistakes as one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or Exit.DONE)
+    except TyperException as error:  # a wrong option or argument; typer's own display takes five lines
+        _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
     except (BadConfig, NoRun) as error:
         _fail(error, Exit.MISTAKE)
     except (LogError, codec.NewerSchema) as error:
         _fail(error, Exit.LOG)
+    except BrokenPipeError:  # `bohdi log DIR | head`
+        sys.exit(Exit.DONE)
     except OSError as error:
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", Exit.LOG)
-    except BrokenPipeError:
-        sys.exit(Exit.DONE)
 
 
 def _fail(error: object, code: Exit) -> None:
@@ -93,7 +96,9 @@ def _fail(error: object, code: Exit) -> None:
 def run(
     config: Annotated[Path, typer.Argument(help="the run's YAML configuration")],
     dir: Annotated[Path, typer.Option("--dir", help="a new folder for the run")],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")] = -1,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Starts a run and hosts it until it is finished, paused or interrupted."""
@@ -102,7 +107,7 @@ def run(
     from bohdi.embedded import new_run, real_parts
 
     parts = real_parts()
-    new_run(settings, folder, seed if seed >= 0 else secrets.randbits(32), parts)
+    new_run(settings, folder, secrets.randbits(32) if seed is None else seed, parts)
     _host(settings, folder, parts, as_json, resume=False)
 
 

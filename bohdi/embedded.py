@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Parts:
     fine_tune: FineTune
     versions: Callable[[Path], VersionStore] = VersionStore
     bandit: Callable[[str], Bandit] = Bandit
+    around: Callable[[Service], Service] = field(default=lambda service: service)
     log: Callable[[Path, bool], SqliteLog] = field(default=lambda path, create: SqliteLog.open(path, create=create))
 
 
@@ -117,7 +118,10 @@ async def host_run(
             await log.append([record_of(_resumed(run_id, log))])
         host = LocalHost(
             log=log,
-            services=_services(models, log, versions, folder_of, parts.fine_tune, watcher.on_step),
+            services=[
+                parts.around(service)
+                for service in _services(models, log, versions, folder_of, parts.fine_tune, watcher.on_step)
+            ],
             bandit=parts.bandit(run_id),
             inbox_folder=folder.inbox,
             capacity=CAPACITY,
@@ -147,7 +151,7 @@ def _services(
     ]
 
 
-def _companions(config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], Path]) -> list[Callable]:  # type: ignore[type-arg]
+def _companions(config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], Path]) -> list[Callable[[], Awaitable[None]]]:
     if config.evaluation is None:
         return []
     from bohdi.microworld.evaluate import accuracy

@@ -239,13 +239,14 @@ def _averaged_with(state: RunState, rules: Rules) -> list[str]:
 
 
 def _examples(state: RunState, rules: Rules) -> int:
-    """How many samples a training sees: a fixed number (the paper's e x M), or `passes` over the pairs in store on top
+    """How many samples a training sees: a given number (the paper's e x M; growing by round with `ramp`), or `passes` over the pairs in store on top
     of the rehearsal; in whole batches, bounded. 0 when there is no pair."""
     pairs = state.pair_count
     if not pairs:
         return 0
     if not rules.passes:
-        return min(rules.examples, rules.max_examples)
+        ramp = 2 * (state.round + 1) / (rules.rounds + 1) if rules.ramp else 1
+        return min(round(rules.examples * ramp), rules.max_examples)
     share = rules.rehearsal_share if state.rehearsals else 0.0
     batches = math.ceil(rules.passes * pairs / (1 - share) / rules.batch)
     return min(batches * rules.batch, rules.max_examples)

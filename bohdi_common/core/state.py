@@ -39,6 +39,7 @@ class Rules:
     rehearsal_below: float
     training_failures: int
     examples: int
+    ramp: bool
     passes: float
     max_examples: int
     rehearsal_share: float

@@ -241,7 +241,7 @@ class JudgingSettings(_message.Message):
     def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
-    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha")
+    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp")
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
     MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class TrainingSettings(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LORA_RANK_FIELD_NUMBER: _ClassVar[int]
     LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
+    RAMP_FIELD_NUMBER: _ClassVar[int]
     examples: int
     passes: float
     max_examples: int
@@ -276,7 +277,8 @@ class TrainingSettings(_message.Message):
     max_tokens: int
     lora_rank: int
     lora_alpha: float
-    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ...) -> None: ...
+    ramp: bool
+    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ...) -> None: ...
 
 class PathsDrawn(_message.Message):
     __slots__ = ("based_on", "rehearsal", "slots")

@@ -94,6 +94,7 @@ class Judging(_Section):
 
 class Training(_Section):
     examples: Count = 180
+    ramp: bool = False
     passes: Annotated[float, Field(ge=0, le=1000)] = 2.0
     max_examples: Annotated[int, Field(ge=1, le=500_000)] = 100_000
     rehearsal_share: Annotated[float, Field(ge=0, lt=1)] = 0.45
