@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer, with everything off that one fine-tune does not need: reports, evaluation, checkpoints, shuffling."""
+"""TRL's SFTTrainer with all off that one fine-tune does not need: reports, evaluation, checkpoints, shuffling."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from services.training.finetune import FineTuning, Row, TrainingDiverged, TrainingStopped
 from services.training.recipe import optimizer_for, schedule_for
-from transformers import PrinterCallback, TrainerCallback, set_seed
 
 # Rows times the token limit of one forward and backward; a larger batch is made of several (gradient accumulation).
 MAX_TOKENS_PER_PASS = 16_384
