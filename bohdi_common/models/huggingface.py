@@ -1,23 +1,18 @@
-"""Model folders in the Hugging Face format. The one place that loads them, so that it can keep the libraries quiet.
-
-A folder on this machine is all that is ever loaded: the libraries are told to stay off the network and to send no
-telemetry (TRL reports every trainer it makes), which they read once, when they are first imported.
-"""
+"""Model folders in the Hugging Face format. The one place that loads them, so that it can keep the libraries quiet."""
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
-for _name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
-    os.environ.setdefault(_name, "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+import torch
+import transformers
+from huggingface_hub import constants
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
-
+# A folder on this machine is all that is ever loaded, and nobody is told of it: TRL would report every trainer made.
+constants.HF_HUB_OFFLINE = True
+constants.HF_HUB_DISABLE_TELEMETRY = True
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -27,6 +22,7 @@ _LOADING = threading.Lock()
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of `folder`, padding on the left, with a pad token. Raises ValueError without a chat template."""
+    _check(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.chat_template is None:
         raise ValueError(f"{folder}: the tokenizer has no chat template; save one with it")
@@ -37,6 +33,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_model(folder: Path, dtype: torch.dtype) -> Any:
     """The causal language model of `folder`, on the CPU. Raises OSError or ValueError when there is none."""
+    _check(folder)
     with _LOADING:
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
@@ -49,3 +46,9 @@ def saved_dtype(folder: Path) -> torch.dtype:
 def positions_of(model: Any) -> int | None:
     """The longest sequence in tokens that `model` was made for; None when its configuration names no bound."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def _check(folder: Path) -> None:
+    """transformers would take a folder that is not there for a name on the hub and say so at length."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")

@@ -157,13 +157,17 @@ class LocalModels:
     def _generate(self, model: ModelRef, requests: Sequence[_Request]) -> list[Reply | Exception]:
         """One outcome per request, in order. A request that fails by itself takes no other one with it."""
         loaded = self._load(model)
-        prompts = [_prompt(loaded, request) for request in requests]
-        failed: dict[int, Exception] = {i: p for i, p in enumerate(prompts) if isinstance(p, Exception)}
+        prompts: dict[int, list[int]] = {}
+        failed: dict[int, Exception] = {}
+        for i, request in enumerate(requests):
+            try:
+                prompts[i] = _prompt(loaded, request.messages)
+            except ModelRefused as error:
+                failed[i] = error
         rows = [
-            _Row(i, prompt, _room(loaded, prompt, request.sampling))
-            for i, (request, prompt) in enumerate(zip(requests, prompts, strict=True))
-            if not isinstance(prompt, Exception)
-            for _ in range(request.sampling.n)
+            _Row(i, prompt, _room(loaded, prompt, requests[i].sampling))
+            for i, prompt in prompts.items()
+            for _ in range(requests[i].sampling.n)
         ]
         completions: list[list[Completion]] = [[] for _ in requests]
         for batch in batches(rows, self._max_batch, MAX_PADDED_TOKENS):
@@ -265,17 +269,19 @@ def _prepared(model: Any, tokenizer: Any) -> _Loaded:
     return _Loaded(model, tokenizer, positions_of(model), tuple(sorted(ends)))
 
 
-def _prompt(loaded: _Loaded, request: _Request) -> list[int] | Exception:
-    """The prompt's token ids, or why there are none."""
+def _prompt(loaded: _Loaded, messages: list[Message]) -> list[int]:
+    """The prompt's token ids. Raises ModelRefused for messages that this model can never be given."""
     try:
-        text = loaded.tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        text = loaded.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
-        return ModelRefused(f"the chat template refuses the messages: {error}")
+        raise ModelRefused(f"the chat template refuses the messages: {error}") from error
     ids: list[int] = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
-        return ModelRefused("the prompt is empty")
+        raise ModelRefused("the prompt is empty")
     if loaded.positions is not None and len(ids) >= loaded.positions:
-        return ModelRefused(f"the prompt has {len(ids)} tokens; the model takes {loaded.positions - 1} and one more")
+        raise ModelRefused(
+            f"the prompt has {len(ids)} tokens, and the model takes {loaded.positions}, its answer's too"
+        )
     return ids
 
 

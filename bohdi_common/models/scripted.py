@@ -10,7 +10,7 @@ from bohdi_common.models.port import Completion, Message, ModelRef, ModelUnavail
 
 
 class ScriptedModels:
-    """Completions from `reply`, a function of the request that gives `sampling.n` texts and may raise what the port may.
+    """Completions from `reply`, a function of the request: it gives `sampling.n` texts or raises what the port may.
 
     A token is a word here. `calls` counts the requests by model, those that failed too.
     """

@@ -89,7 +89,7 @@ class VersionStore:
         return leftovers
 
     def _rename(self, written: Path, final: Path) -> None:
-        """The moment in which a version comes to be. Fails when `final` is there: a folder with files is not replaced."""
+        """The moment in which a version comes to be. Fails when `final` has files: the system never replaces those."""
         written.rename(final)
 
     def _settle(self, version: str, written: Path, manifest: bytes) -> None:

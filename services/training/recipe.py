@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import overload
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,15 +24,25 @@ class MuonAndAdamW(torch.optim.Optimizer):
             [{"params": g["params"], "lr": g["lr"]} for part in self._parts for g in part.param_groups], {}
         )
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step of both, at the learning rates that a schedule has set on the groups of this one."""
-        assert closure is None, "the loss is never evaluated again within a step"
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         inner = [group for part in self._parts for group in part.param_groups]
         for group, own in zip(inner, self.param_groups, strict=True):
             group["lr"] = own["lr"]
         for part in self._parts:
             part.step()
+        return loss
 
 
 def optimizer_for(

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer, with everything off that one fine-tune does not need: reports, evaluation, checkpoints, shuffling."""
+"""TRL's SFTTrainer with all off that one fine-tune does not need: reports, evaluation, checkpoints, shuffling."""
 
 from __future__ import annotations
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import POSITIONS, save_tiny_model
+
 from bohdi_common.models.huggingface import load_model, load_tokenizer
 from services.training import finetune
 from services.training.finetune import Example, FineTuned, FineTuning, TrainingDiverged, TrainingStopped, fine_tune
 from services.training.recipe import rate_factor
-from tiny_models import POSITIONS, save_tiny_model
 
 EXAMPLES = [Example([{"role": "user", "content": f"What is {i} plus 1?"}], f"It is {i + 1}.") for i in range(16)]
 

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a tokenizer of its own, saved in the Hugging Face format: made in a second, knows nothing."""
+"""A tiny random Llama with a tokenizer of its own, in the Hugging Face format: made in a second, knows nothing."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from bohdi_common.models.port import Message, ModelRef, ModelRefused, ModelUnavailable, Sampling
 from bohdi_common.models.scripted import ScriptedModels
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bohdi_common.models.versions import MANIFEST, VersionExists, VersionStore
 
 ABOUT = {"base": "v0", "steps": 3}
