@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from services.training.finetune import FineTuning, Row, TrainingDiverged, TrainingStopped
+from services.training.finetune import Row
+from services.training.job import FineTuning, TrainingDiverged, TrainingStopped
 from services.training.recipe import optimizer_for, schedule_for
 
 # Rows times the token limit of one forward and backward; a larger batch is made of several (gradient accumulation).
