@@ -49,6 +49,11 @@ class TestSqliteLog(EventLogContract):
         assert len(groups) < 50
         assert max(groups) <= sqlite.APPENDS_PER_COMMIT_MAX
 
+    async def test_a_commit_waits_for_the_disk(self, log: SqliteLog) -> None:
+        """No test can cut the power; these two settings are what SQLite asks for."""
+        assert log._writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert log._writing.execute("PRAGMA synchronous").fetchone() == (2,)
+
     async def test_an_append_after_closing_is_refused(self, tmp_path: Path) -> None:
         log = await self.open(tmp_path)
         await log.close()

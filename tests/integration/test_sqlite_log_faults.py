@@ -212,7 +212,7 @@ def read_only(folder: Path) -> Iterator[None]:
     """Makes the folder read-only: for root, whom permissions do not stop, by a mount."""
     if mount("--bind", folder, folder):
         assert mount("-o", "remount,ro,bind", folder)
-        undo = [["umount", folder]]
+        undo = [["umount", "--lazy", folder]]  # Lazy: a test that failed may still hold a file.
     else:
         files = list(folder.iterdir())
         subprocess.run(["chmod", "a-w", *files, folder], check=True)
@@ -444,7 +444,7 @@ def small_disk(folder: Path, kind: str) -> Iterator[Callable[[], object]]:
         try:
             yield lambda: mount("-o", "remount,size=8m", folder)
         finally:
-            subprocess.run(["umount", folder], check=True)
+            subprocess.run(["umount", "--lazy", folder], check=True)
         return
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, before[1]))
