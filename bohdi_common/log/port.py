@@ -68,7 +68,8 @@ class LogReader(Protocol):
     def read(self, topic: str, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
         """Records of `topic` with start <= offset < stop (None: the end as it is when the call is made), in order.
 
-        Every checksum is checked. Raises LogCorrupt at the first record that fails, after giving all before it."""
+        Every checksum is checked. Raises LogCorrupt at the first record that fails, after giving all before it, and
+        ValueError for a start below 0."""
         ...
 
     def end(self, topic: str) -> int:

@@ -82,21 +82,22 @@ def as_log_error(error: Exception, path: Path) -> LogError:
     """The port's error, of one line, for what SQLite or the operating system raised at `path`."""
     if isinstance(error, LogError):
         return error
-    code = getattr(error, "sqlite_errorcode", None)
+    code = getattr(error, "sqlite_errorcode", 0)
+    said = " ".join(str(error).split())  # SQLite quotes a damaged statement with its line breaks.
     if code in _FULL or getattr(error, "errno", None) in _FULL_ERRNO:
-        return LogFull(f"{path}: the disk took no more ({error}); make room and append again")
+        return LogFull(f"{path}: the disk took no more ({said}); make room and append again")
     if is_damage(error):
-        return LogCorrupt(f"{path}: damaged ({error}); restore it from a copy, `bohdi verify` lists what is wrong")
-    advice = _ADVICE.get((code or 0) & 0xFF)
-    return LogError(f"{path}: {error}; {advice}" if advice else f"{path}: {error}")
+        return LogCorrupt(f"{path}: damaged ({said}); restore it from a copy, `bohdi verify` lists what is wrong")
+    advice = _ADVICE.get(code & 0xFF)
+    return LogError(f"{path}: {said}; {advice}" if advice else f"{path}: {said}")
 
 
 def is_damage(error: Exception) -> bool:
     """Whether SQLite, or Python's reading of its texts and numbers, says that the file is not what was written."""
-    code = getattr(error, "sqlite_errorcode", None)
-    # The module gives no code for text that is not UTF-8.
-    undecodable = isinstance(error, sqlite3.OperationalError) and "decode" in str(error) and code is None
-    return undecodable or isinstance(error, OverflowError) or (code or 0) & 0xFF in _DAMAGED
+    code = getattr(error, "sqlite_errorcode", 0)
+    # Python's own: a text that is not UTF-8, SQLite's message quoting such a text, a number that leads out of range.
+    undecodable = isinstance(error, sqlite3.OperationalError) and not code and "decode" in str(error)
+    return undecodable or isinstance(error, UnicodeDecodeError | OverflowError) or code & 0xFF in _DAMAGED
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def log_errors(path: Path) -> Iterator[None]:
     """Turns what SQLite and the operating system raise at `path` into the port's errors."""
     try:
         yield
-    except (sqlite3.Error, OSError, OverflowError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError, OverflowError) as error:
         raise as_log_error(error, path) from error
 
 
@@ -117,7 +118,7 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     try:
         return _connect(path, "mode=rw" if writable else "mode=ro")
     except sqlite3.OperationalError as error:
-        if writable or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+        if writable or getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
             raise
     # The folder takes no shared-memory file, so nobody writes here. With a write-ahead file left by a killed host,
     # SQLite can index that in this process's memory, if told that nobody else is there; `immutable` would ignore it.

@@ -1,0 +1,85 @@
+"""The event log of the local host keeps the port's contract, and what only it can promise."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from event_log_contract import EventLogContract, ids, record
+
+from bohdi_common.log import sqlite
+from bohdi_common.log.port import Done, LogError
+from bohdi_common.log.sqlite import SqliteLog
+
+
+class TestSqliteLog(EventLogContract):
+    async def open(self, folder: Path) -> SqliteLog:
+        return SqliteLog.open(folder / "run.log", create=True)
+
+    async def test_a_mark_behind_the_end_is_refused(self, log: SqliteLog) -> None:
+        await log.append([record("a")])
+        with pytest.raises(LogError, match=r"offset=2\) cannot be set: the topic has 2 records"):
+            await log.append([record("b")], Done("judge", "facts", 2))
+        assert ids(log) == ["a"]
+
+    async def test_an_input_its_outputs_and_its_mark_may_be_one_append(self, log: SqliteLog) -> None:
+        await log.append([record("a"), record("b", "other")], Done("judge", "facts", 0))
+        assert log.cursor("judge", "facts") == 1
+
+    async def test_a_record_over_the_limit_is_refused(self, log: SqliteLog) -> None:
+        at_limit = record("a", value=bytes(sqlite.RECORD_BYTES_MAX))
+        await log.append([at_limit])
+        with pytest.raises(LogError, match="event 'b' has 4194305 bytes, over 4194304"):
+            await log.append([record("b", value=bytes(sqlite.RECORD_BYTES_MAX + 1))])
+        assert ids(log) == ["a"]
+
+    async def test_more_callers_than_the_queue_holds_are_all_served(self, log: SqliteLog) -> None:
+        callers = sqlite.APPENDS_WAITING_MAX + 500
+        offsets = await asyncio.gather(*(log.append([record(str(i))]) for i in range(callers)))
+        assert sorted(offset for (offset,) in offsets) == list(range(callers))
+
+    async def test_appends_that_wait_share_a_commit(self, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+        groups: list[int] = []
+        commit = log._commit
+        monkeypatch.setattr(log, "_commit", lambda group: (groups.append(len(group)), commit(group))[1])
+        await asyncio.gather(*(log.append([record(str(i))]) for i in range(500)))
+        assert sum(groups) == 500
+        assert len(groups) < 50
+        assert max(groups) <= sqlite.APPENDS_PER_COMMIT_MAX
+
+    async def test_a_commit_waits_for_the_disk(self, log: SqliteLog) -> None:
+        """No test can cut the power; these two settings are what SQLite asks for."""
+        assert log._writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert log._writing.execute("PRAGMA synchronous").fetchone() == (2,)
+
+    async def test_an_append_after_closing_is_refused(self, tmp_path: Path) -> None:
+        log = await self.open(tmp_path)
+        await log.close()
+        with pytest.raises(LogError, match="the log is closed"):
+            await log.append([record("a")])
+
+    async def test_marks_below_the_cursor_take_no_room(self, log: SqliteLog) -> None:
+        await log.append([record(str(i)) for i in range(50)])
+        for offset in (*range(1, 40), 0, 45):
+            await log.append([], Done("judge", "facts", offset))
+        assert log.query("SELECT offset FROM marks") == [(45,)]
+        assert log.query("SELECT offset FROM cursors") == [(40,)]
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE records SET value = x'00'",
+            "DELETE FROM records",
+            "INSERT OR REPLACE INTO records SELECT position, topic, key, event_id, x'00', checksum FROM records",
+            "INSERT OR REPLACE INTO records SELECT position + 9, topic, key, event_id, x'00', checksum FROM records",
+        ],
+    )
+    async def test_a_record_cannot_be_changed_or_removed(self, log: SqliteLog, statement: str) -> None:
+        await log.append([record("a")])
+        other = sqlite3.connect(log.path)
+        with pytest.raises(sqlite3.IntegrityError, match="a record is never"):
+            other.execute(statement)
+        other.close()
+        assert [stored.value for stored in log.read("facts")] == [b"value"]
