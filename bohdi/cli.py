@@ -59,6 +59,8 @@ app = typer.Typer(
 microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
 app.add_typer(microworld_app, name="microworld")
 
+_FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
+
 out = Console()
 err = Console(stderr=True)
 
@@ -380,7 +382,7 @@ def _print_summary(closing: dict[str, Any]) -> None:
         columns = [("start", closing["start"]), *((r["version"], r) for r in scored)]
         sources = [(name, scores) for name, scores in closing["sources"].items() if scores]
         table = Table(title="held-out accuracy: the target by round, beside the sources")
-        table.add_column("domain")
+        table.add_column("domain", no_wrap=True)
         for name, _ in columns + sources:
             table.add_column(name, justify="right", style="dim" if name in closing["sources"] else None)
         for domain in closing["start"]["domains"]:
@@ -388,8 +390,9 @@ def _print_summary(closing: dict[str, Any]) -> None:
         table.add_section()
         for row in ("new", "old", "overall"):
             table.add_row(row, *(_share(scores[row]) for _, scores in columns + sources))
-        out.print(table)
-        out.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
+        wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
+        wide.print(table)
+        wide.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
     grown = closing["tree"]
     print(f"tree: {grown['main']} main, {grown['secondary']} secondary domains, {grown['leaves']} leaves")
     print(

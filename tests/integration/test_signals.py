@@ -1,0 +1,64 @@
+"""A host that is told to stop does so soon, says how to go on, and leaves a run that goes on; two hosts never share one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bohdi.cli import Exit
+from bohdi.run_folder import RunFolder
+from bohdi.verify_run import verify_folder
+
+SOON_S = 30
+START_S = 120
+
+
+def host(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from bohdi.cli import main; main()"]
+    command += ["run", "configs/demo.yaml", "--dir", str(folder), "--seed", "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def bohdi(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
+
+
+def wait_for_harvests(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if RunFolder(folder).log.exists() and RunFolder(folder).read().end("bohdi.feedback") > count:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"no {count} events within {START_S} s")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_soon_with_its_own_exit_code_and_the_way_to_go_on(tmp_path: Path, number: int) -> None:
+    folder = tmp_path / "run"
+    running = host(folder)
+    wait_for_harvests(folder, 30)
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=SOON_S)
+    assert running.returncode == Exit.INTERRUPTED
+    assert errors.strip() == f"bohdi: interrupted: go on with `bohdi resume {folder}`"
+    assert verify_folder(RunFolder(folder))["problems"] == []
+
+
+def test_a_second_host_is_refused_and_a_pause_from_outside_ends_the_first_with_its_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    running = host(folder)
+    wait_for_harvests(folder, 10)
+    second = bohdi("resume", folder)
+    assert second.returncode == Exit.LOG
+    assert str(running.pid) in second.stderr
+    assert bohdi("pause", folder).returncode == Exit.DONE
+    _, errors = running.communicate(timeout=SOON_S)
+    assert running.returncode == Exit.PAUSED
+    assert "asked for by hand" in errors
+    assert "paused: asked for by hand" in bohdi("status", folder).stdout
