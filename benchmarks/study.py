@@ -33,9 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "fused, default": {},
     "fused, IR two-sample": {"bandit": {"introspection": "two_sample"}},
     "fused, plain Thompson": {"bandit": {"sharpness": "inf"}},
-    "fused, Thompson and the paper's IR": {
-        "bandit": {"sharpness": "inf", "introspection": "paper", "threshold": 0.2}
-    },
+    "fused, Thompson and the paper's IR": {"bandit": {"sharpness": "inf", "introspection": "paper", "threshold": 0.2}},
     "fused, uniform": {"bandit": {"sharpness": 0}},
     "preset paper": {
         "bandit": PAPER_BANDIT,
@@ -192,9 +190,9 @@ def table(arms: list[str], seeds: int) -> str:
 
 def row(arm: str, results: list[dict[str, Any]]) -> str:
     last = [result["by_round"][-1] for result in results]
-    spread = [
-        [scores[key] for scores in last] for key in ("overall", "new", "old")
-    ] + [[result[key] for result in results] for key in ("worst", "sd")]
+    spread = [[scores[key] for scores in last] for key in ("overall", "new", "old")] + [
+        [result[key] for result in results] for key in ("worst", "sd")
+    ]
     figures = [f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in spread]
     curve = [
         f"{statistics.mean(result['by_round'][k]['new'] for result in results):.2f}"

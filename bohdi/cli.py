@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree as RichTree
+from typer.exceptions import TyperException
 
 from bohdi import figures as figs
 from bohdi.figures import Figures

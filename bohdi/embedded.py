@@ -151,7 +151,9 @@ def _services(
     ]
 
 
-def _companions(config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], Path]) -> list[Callable[[], Awaitable[None]]]:
+def _companions(
+    config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], Path]
+) -> list[Callable[[], Awaitable[None]]]:
     if config.evaluation is None:
         return []
     from bohdi.microworld.evaluate import accuracy

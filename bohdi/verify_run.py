@@ -1,4 +1,4 @@
-"""verify for a run's folder: the file's own integrity, then every invariant of the log and of the versions beside it."""
+"""verify, for a run's folder: the file's own integrity, then the invariants of the log and of the versions."""
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ def _averaged_with(state: RunState, rules: Rules) -> list[str]:
 
 
 def _examples(state: RunState, rules: Rules) -> int:
-    """How many samples a training sees: a given number (the paper's e x M; growing by round with `ramp`), or `passes` over the pairs in store on top
-    of the rehearsal; in whole batches, bounded. 0 when there is no pair."""
+    """How many samples a training sees: a given number (the paper's e x M; growing by round with `ramp`), or `passes`
+    over the pairs in store on top of the rehearsal, in whole batches; bounded. 0 when there is no pair."""
     pairs = state.pair_count
     if not pairs:
         return 0

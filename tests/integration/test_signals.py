@@ -1,4 +1,4 @@
-"""A host that is told to stop does so soon, says how to go on, and leaves a run that goes on; two hosts never share one."""
+"""A host that is told to stop does so soon, says how to go on, and two hosts never share one run."""
 
 from __future__ import annotations
 
