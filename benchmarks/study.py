@@ -1,7 +1,7 @@
 """The study: methods compared at equal numbers of questions and training steps, over seeds, in the micro-world.
 
-`python -m benchmarks.study [--seeds 5] [--only ARM]` runs every arm with every seed, two at a time, each in a process of
-its own; a finished pair leaves its figures in benchmarks/work/study/ and is not run again. The table goes to
+`python -m benchmarks.study [--seeds 5] [--only ARM]` runs every arm with every seed, two at a time, each in a process
+of its own; a finished pair leaves its figures in benchmarks/work/study/ and is not run again. The table goes to
 docs/study.md. The loop never looks at the checker; the arm `true answers` does, on purpose, as the ceiling.
 """
 
@@ -111,7 +111,7 @@ def run_one(arm: str, seed: int, out: Path) -> None:
     }
     last = by_version[state.versions[-1]]
     result = {
-        "arm": arm, "seed": seed, "cpu_s": cpu_s, "questions": state.counts.get("harvests", 0), "pairs": state.pair_count,
+        "arm": arm, "seed": seed, "cpu_s": cpu_s, "pairs": state.pair_count,
         "rehearsals": state.counts.get("rehearsals", 0), "rebirths": state.counts.get("rebirths", 0),
         "steps": sum(training["steps"] for training in watcher.figures.trainings),
         "by_round": [vars(summary(domains)) for domains in by_version.values()],
@@ -173,7 +173,7 @@ def result_file(arm: str, seed: int) -> Path:
 def table(arms: list[str], seeds: int) -> str:
     """The study's Markdown table; an arm without all its runs is left out, and said so."""
     head = (
-        "| arm | overall | new | old | worst domain | sd over domains | pairs | steps | new after each round | CPU s |\n"
+        "| arm | overall | new | old | worst domain | sd over domains | pairs | steps | new, by round | CPU s |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
     )
     rows, missing = [], []
