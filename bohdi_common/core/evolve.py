@@ -208,11 +208,13 @@ def _wait_for_sprout(state: RunState, event: Any, number: int) -> None:
 
 
 def _limit_wants(state: RunState) -> None:
-    """A request that has just been opened asks for a name per waiting slot, up to the bound."""
+    """A request that has just been opened asks for a name per slot that waits for it, up to the bound. Slots that are
+    about to go on from the same new node count: that node has nothing but its `unk` arm yet, so they will wait too."""
     assert state.rules is not None
     for sprout in state.sprouts.values():
         if sprout.asked == state.sequence:
-            sprout.want = min(len(sprout.waiting), state.rules.sprout_names)
+            coming = sum(slot.waits == Waits.DECISION and slot.child == sprout.parent for slot in state.slots)
+            sprout.want = min(len(sprout.waiting) + coming, state.rules.sprout_names)
 
 
 def _domains_sprouted(state: RunState, event: Any, body: Any) -> None:
