@@ -1,0 +1,137 @@
+"""TRL's SFTTrainer, with everything off that one fine-tune does not need: reports, evaluation, checkpoints, shuffling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig, get_peft_model
+from trl import SFTConfig, SFTTrainer
+
+from services.training.finetune import FineTuning, Row, TrainingDiverged, TrainingStopped
+from services.training.recipe import optimizer_for, schedule_for
+from transformers import PrinterCallback, TrainerCallback, set_seed
+
+# Rows times the token limit of one forward and backward; a larger batch is made of several (gradient accumulation).
+MAX_TOKENS_PER_PASS = 16_384
+_MAX_GRADIENT_NORM = 1.0
+
+datasets.disable_progress_bars()
+
+
+def train(
+    job: FineTuning, model: Any, tokenizer: Any, rows: Sequence[Row], order: Sequence[int]
+) -> tuple[Any, list[float]]:
+    """Trains `model` on `rows` in `order`; returns the model on the CPU, any adapter merged into it, and the loss of
+    every step. Raises TrainingDiverged or TrainingStopped."""
+    set_seed(job.seed)
+    if job.lora_rank > 0:
+        lora = LoraConfig(
+            r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        model = get_peft_model(model, lora)
+    optimizer = optimizer_for(
+        model,
+        learning_rate=job.learning_rate,
+        muon_learning_rate=job.muon_learning_rate,
+        weight_decay=job.weight_decay,
+    )
+    steps = job.epochs * math.ceil(len(order) / job.batch)
+    schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
+    watch = _Watch(job)
+    trainer = _Trainer(
+        model=model,
+        args=_settings(job),
+        train_dataset=_dataset(rows, order),
+        processing_class=tokenizer,
+        optimizers=(optimizer, schedule),
+        callbacks=[watch],
+    )
+    watch.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    if watch.stopped:
+        raise TrainingStopped(f"stopped after {len(watch.losses)} of {steps} steps")
+    trained = trainer.model.cpu()
+    return (trained.merge_and_unload() if job.lora_rank > 0 else trained), watch.losses
+
+
+class _Trainer(SFTTrainer):
+    """Keeps each step's loss, which SFTTrainer gives away only by logging, and stops at one that is not finite."""
+
+    step_loss = 0.0
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(*args, **kwargs)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"the loss is {value} at step {self.state.global_step + 1}")
+        # The parts of one step are each already divided by the tokens of the whole step.
+        self.step_loss += value
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: it walks over all parameters, 1 ms of the 33 of a step of the micro-world."""
+        return 0
+
+
+class _Watch(TrainerCallback):
+    """Tells the job of every step and asks whether to go on."""
+
+    trainer: _Trainer
+
+    def __init__(self, job: FineTuning) -> None:
+        self._job = job
+        self.losses: list[float] = []
+        self.stopped = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.losses.append(self.trainer.step_loss)
+        self.trainer.step_loss = 0.0
+        self._job.on_step(state.global_step, self.losses[-1])
+        self.stopped = state.global_step < state.max_steps and self._job.stop()
+        control.should_training_stop = control.should_training_stop or self.stopped
+
+
+def _settings(job: FineTuning) -> SFTConfig:
+    on_gpu = torch.cuda.is_available()
+    rows_per_pass = _rows_per_pass(job.batch, job.max_tokens)
+    return SFTConfig(
+        output_dir=str(job.out),
+        per_device_train_batch_size=rows_per_pass,
+        gradient_accumulation_steps=job.batch // rows_per_pass,
+        num_train_epochs=job.epochs,
+        max_grad_norm=_MAX_GRADIENT_NORM,
+        train_sampling_strategy="sequential",
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        use_cpu=not on_gpu,
+        bf16=on_gpu,
+        activation_checkpointing=on_gpu,
+        gradient_checkpointing=on_gpu,
+        seed=job.seed,
+        report_to="none",
+        eval_strategy="no",
+        save_strategy="no",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+    )
+
+
+def _rows_per_pass(batch: int, max_tokens: int) -> int:
+    """The largest divisor of `batch` that keeps a pass within MAX_TOKENS_PER_PASS; one row at least."""
+    fits = max(1, MAX_TOKENS_PER_PASS // max_tokens)
+    return max(rows for rows in range(1, batch + 1) if batch % rows == 0 and rows <= fits)
+
+
+def _dataset(rows: Sequence[Row], order: Sequence[int]) -> datasets.Dataset:
+    """Rows by reference: an example that comes many times is stored once."""
+    unique = datasets.Dataset.from_dict({"input_ids": [r.ids for r in rows], "labels": [r.labels for r in rows]})
+    return unique.select(order)
