@@ -1,4 +1,4 @@
-"""The verification's own accounting of one run, event by event. Written apart from `core.evolve`: neither asks the other.
+"""The verification's own accounting of one run, event by event, written apart from `core.evolve`.
 
 What the run was told to do is known from its settings and its recorded decisions; every event is held to that. An event
 that is wrong is reported and then counted as the rules of the fold have it (the first settlement of a slot counts, what
@@ -218,7 +218,7 @@ class Ledger:
         self.settings = pb.Settings()
         self.settings.CopyFrom(settings)
         self.rules = results.Rules.of(settings)
-        self.run_hash = settings.SerializeToString(deterministic=True)
+        self.settings_bytes = settings.SerializeToString(deterministic=True)
         self._grow, self._want, self._window = bandit.grow, bandit.sprout_names, bandit.window
         self._slots_of = {False: (bandit.slots,), True: (0, bandit.rehearsal_questions)}
         self._slot_bound = max(bandit.slots, bandit.rehearsal_questions)
@@ -466,7 +466,7 @@ class Ledger:
         known = self._known(body.parent)
         for what in results.sprouted(body, known, sprout.want, self.rules):
             self._wrong(Kind.SPROUT, what)
-        added = []
+        added: list[int] = []
         for name in (names.tidy(given.name) for given in body.names):
             if len(added) < sprout.want and names.key(name) not in known and not names.why_refused(name):
                 added.append(self.arms.add(body.parent, name, self.sequence + 1))
@@ -647,7 +647,7 @@ class Ledger:
         samples = list(body.samples)
         for what in self._drawn_for_training(body, samples):
             self._wrong(Kind.TRAINING, what)
-        parts = (body.version, body.base_version, *body.average_with, *samples)
+        parts: tuple[str | int, ...] = (body.version, body.base_version, *body.average_with, *samples)
         if body.request_hash != derived_id(self.run_id, "training", *parts):
             self._wrong(Kind.HASH, f"request hash {body.request_hash!r} does not follow from what is asked")
         if any(sample >= self.sequence for sample in samples) or body.version in self.versions:

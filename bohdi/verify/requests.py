@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bohdi.verify.ledger import Ledger
@@ -29,9 +29,7 @@ def wrong_with(run: Ledger, event: pb.Event) -> Iterator[tuple[Kind, str]]:
         yield Kind.HASH, f"request hash {body.request_hash!r} does not follow from what is asked"
     if event.event_id != derived_id(run.run_id, kind, body.request_hash):
         yield Kind.ID, f"event id {event.event_id} does not follow from the request {body.request_hash}"
-    if kind != "training_requested" and body.settings.SerializeToString(deterministic=True) != run.run_hash:
-        yield Kind.REQUEST, "its settings are not the run's"
-    if kind == "training_requested" and body.settings != run.settings:
+    if body.settings.SerializeToString(deterministic=True) != run.settings_bytes:
         yield Kind.REQUEST, "its settings are not the run's"
 
 
@@ -71,12 +69,12 @@ def _sprout(run: Ledger, event: pb.Event, body: pb.SproutRequested) -> bool:
 
 
 def _training(run: Ledger, event: pb.Event, body: pb.TrainingRequested) -> bool:
-    parts = (body.version, body.base_version, *body.average_with, *body.samples)
+    parts: tuple[str | int, ...] = (body.version, body.base_version, *body.average_with, *body.samples)
     place = run.trainings_asked.get(body.request_hash, (event.round, event.step))
     return body.request_hash == derived_id(run.run_id, "training", *parts) and place == (event.round, event.step)
 
 
-_HASHED = {
+_HASHED: dict[str, Callable[[Ledger, pb.Event, Any], bool]] = {
     "harvest_requested": _harvest,
     "answers_written": _answers,
     "sprout_requested": _sprout,

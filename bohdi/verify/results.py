@@ -38,35 +38,38 @@ class Rules:
 
 def judged(body: pb.HarvestJudged, rules: Rules) -> str:
     """What is wrong with the outcome; empty when it follows from answers and verdicts."""
-    models, texts = [], []
-    for answer in body.answers:
-        models.append(answer.model)
-        texts.append(None if answer.failed else " ".join(answer.text.split()))
+    texts = [None if answer.failed else " ".join(answer.text.split()) for answer in body.answers]
+    if wrong := _answers(body, texts, rules):
+        return wrong
+    firsts: dict[str, int] = {}  # of identical answers the first stands for all
+    for index, text in enumerate(texts):
+        if text is not None and text not in firsts:
+            firsts[text] = index
+    candidates = list(firsts.values())
+    votes, wrong = _votes(body, candidates, rules) if len(candidates) > 1 else (candidates, "")
+    if wrong:
+        return wrong
+    if len(candidates) == 1 and body.verdicts:
+        return "verdicts, though all answers are the same"
+    best = next((vote for vote in votes if 2 * votes.count(vote) > len(votes)), _ABSTAINED)
+    if len(candidates) == 1 and best != 0:
+        best = _ABSTAINED  # the sources agree, and the target said nothing: nobody judged it
+    outcome = (best != _ABSTAINED, best, int(best > 0))
+    written = (body.counted, body.best, body.reward)
+    if outcome != written:
+        return "counted, best, reward are {}, {}, {}; the verdicts give {}, {}, {}".format(*written, *outcome)
+    return ""
+
+
+def _answers(body: pb.HarvestJudged, texts: list[str | None], rules: Rules) -> str:
+    """What is wrong with the answers; `texts`: those that take part."""
+    models = [answer.model for answer in body.answers]
     if models != [rules.target, *rules.sources]:
         return f"answers by {models}, not by the target and then each source"
     if texts[0] is not None and body.answers[0].version != body.target_version:
         return f"the target answered as version {body.answers[0].version!r}, asked was {body.target_version!r}"
     if sum(text is not None for text in texts) < 2:
         return "fewer than two models answered"
-    firsts: dict[str, int] = {}  # of identical answers the first stands for all
-    for index, text in enumerate(texts):
-        if text is not None and text not in firsts:
-            firsts[text] = index
-    candidates = list(firsts.values())
-    best = _ABSTAINED
-    if len(candidates) > 1:
-        votes, wrong = _votes(body, candidates, rules)
-        if wrong:
-            return wrong
-        best = next((vote for vote in votes if 2 * votes.count(vote) > len(votes)), _ABSTAINED)
-    elif len(body.verdicts):
-        return "verdicts, though all answers are the same"
-    elif candidates == [0]:
-        best = 0
-    outcome = (best != _ABSTAINED, best, int(best > 0))
-    written = (body.counted, body.best, body.reward)
-    if outcome != written:
-        return "counted, best, reward are {}, {}, {}; the verdicts give {}, {}, {}".format(*written, *outcome)
     return ""
 
 
