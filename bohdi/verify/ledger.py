@@ -28,6 +28,7 @@ from bohdi_common.events.codec import SCHEMA_VERSION
 from bohdi_common.events.topics import FEEDBACK
 
 _RECENT = 4096  # ids of the last events, by which causes are checked
+_ANSWERED_STAGES = frozenset({"question", "gate", "answers"})  # of a harvest to which the models answered
 _PRODUCERS = {
     "domains_sprouted": ("tree_expansion",),
     "sprout_failed": ("tree_expansion",),
@@ -393,8 +394,9 @@ class Ledger:
 
     def _held_to_lockstep(self, based_on: int) -> None:
         assert self.settings is not None
-        waited = any(slot and slot.asked < based_on < slot.ready for slot in self.slots)
-        if waited and self.settings.bandit.lockstep:
+        if not self.settings.bandit.lockstep:
+            return
+        if any(slot and slot.asked < based_on < slot.ready for slot in self.slots):
             self._wrong(Kind.DECISION, f"a slot goes on in lockstep while others waited in state {based_on}")
 
     def _slot_expired(self, event: pb.Event, body: pb.SlotExpired) -> None:
@@ -571,6 +573,8 @@ class Ledger:
         if slot is None:
             return self._late()
         self._failure(body.failure)
+        if body.stage in _ANSWERED_STAGES and body.failure != Failure.REJECTED:
+            self._wrong(Kind.SETTLEMENT, f"failed at the {body.stage}, which is no matter of a model being away")
         unavailable = body.failure == Failure.UNAVAILABLE
         if not unavailable and not self.rehearsing:
             self.arms.missed(slot.path[-1], self._misses[1], self.sequence + 1)

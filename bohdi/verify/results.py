@@ -19,6 +19,7 @@ class Rules:
 
     target: str
     sources: tuple[str, ...]
+    answerers: list[str]  # the target, then the sources
     prompts: str
     votes: int
     by_leader: bool
@@ -26,9 +27,11 @@ class Rules:
 
     @classmethod
     def of(cls, settings: pb.Settings) -> Rules:
+        sources = tuple(source.name for source in settings.sources)
         return cls(
             settings.target.name,
-            tuple(source.name for source in settings.sources),
+            sources,
+            [settings.target.name, *sources],
             settings.prompts,
             settings.sprout.votes,
             settings.judging.mode == pb.JUDGING_MODE_LEADER,
@@ -38,13 +41,19 @@ class Rules:
 
 def judged(body: pb.HarvestJudged, rules: Rules) -> str:
     """What is wrong with the outcome; empty when it follows from answers and verdicts."""
-    texts = [None if answer.failed else " ".join(answer.text.split()) for answer in body.answers]
-    if wrong := _answers(body, texts, rules):
-        return wrong
+    answers = list(body.answers)
+    if [answer.model for answer in answers] != rules.answerers:
+        return f"answers by {[answer.model for answer in answers]}, not by the target and then each source"
     firsts: dict[str, int] = {}  # of identical answers the first stands for all
-    for index, text in enumerate(texts):
-        if text is not None and text not in firsts:
-            firsts[text] = index
+    took_part = 0
+    for index, answer in enumerate(answers):
+        if not answer.failed:
+            took_part += 1
+            firsts.setdefault(" ".join(answer.text.split()), index)
+    if took_part < 2:
+        return "fewer than two models answered"
+    if not answers[0].failed and answers[0].version != body.target_version:
+        return f"the target answered as version {answers[0].version!r}, asked was {body.target_version!r}"
     candidates = list(firsts.values())
     votes, wrong = _votes(body, candidates, rules) if len(candidates) > 1 else (candidates, "")
     if wrong:
@@ -61,42 +70,33 @@ def judged(body: pb.HarvestJudged, rules: Rules) -> str:
     return ""
 
 
-def _answers(body: pb.HarvestJudged, texts: list[str | None], rules: Rules) -> str:
-    """What is wrong with the answers; `texts`: those that take part."""
-    models = [answer.model for answer in body.answers]
-    if models != [rules.target, *rules.sources]:
-        return f"answers by {models}, not by the target and then each source"
-    if texts[0] is not None and body.answers[0].version != body.target_version:
-        return f"the target answered as version {body.answers[0].version!r}, asked was {body.target_version!r}"
-    if sum(text is not None for text in texts) < 2:
-        return "fewer than two models answered"
-    return ""
-
-
 def _votes(body: pb.HarvestJudged, candidates: list[int], rules: Rules) -> tuple[list[int], str]:
-    """The votes that count, one of each judge, and what is wrong with them."""
-    by_judge: dict[str, list[tuple[list[int], int, bool]]] = {}
-    for verdict in body.verdicts:
-        order = list(verdict.order)
-        if sorted(order) != candidates:
-            return [], f"{verdict.judge} was shown {order}, which is no order of the candidates {candidates}"
-        if verdict.choice != _ABSTAINED and verdict.choice not in order:
-            return [], f"{verdict.judge} chose {verdict.choice}, which was not shown"
-        by_judge.setdefault(verdict.judge, []).append((order, verdict.choice, verdict.counted))
+    """The votes that count, one of each judge, and what is wrong with them. A judge's verdicts stand side by side."""
     allowed = (body.leader,) if rules.by_leader else rules.sources
-    if not by_judge or not by_judge.keys() <= set(allowed):
-        return [], f"judged by {sorted(by_judge)}; the judges are {sorted(allowed)}"
+    verdicts = list(body.verdicts)
+    judges = [verdict.judge for verdict in verdicts]
+    asked = judges[:: 1 + rules.both_orders]
+    if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(allowed):
+        return [], f"judged by {asked}; the judges are {list(allowed)}"
+    if rules.both_orders and judges[1::2] != asked:
+        return [], f"verdicts of {judges}; each judge gives two, on an order and on its reverse"
     votes = []
-    for judge, verdicts in by_judge.items():
-        orders = [order for order, _, _ in verdicts]
-        expected = [orders[0], orders[0][::-1]] if rules.both_orders else orders[:1]
-        if orders != expected or (rules.by_leader and orders[0] != candidates):
-            return [], f"{judge} was asked in the orders {orders}"
-        choice = verdicts[0][1] if len({choice for _, choice, _ in verdicts}) == 1 else _ABSTAINED
-        if choice != _ABSTAINED:
-            votes.append(choice)
-        if [counted for _, _, counted in verdicts] != [choice != _ABSTAINED, False][: len(verdicts)]:
-            return [], f"{judge}'s verdicts are marked as counted where they do not agree, or the other way round"
+    for first in range(0, len(verdicts), 1 + rules.both_orders):
+        verdict = verdicts[first]
+        order, vote, counted = list(verdict.order), verdict.choice, verdict.counted
+        if sorted(order) != candidates or (rules.by_leader and order != candidates):
+            return [], f"{verdict.judge} was shown {order}, which is no order of the candidates {candidates}"
+        if vote != _ABSTAINED and vote not in candidates:
+            return [], f"{verdict.judge} chose {vote}, which was not shown"
+        if rules.both_orders:
+            reverse = verdicts[first + 1]
+            if list(reverse.order) != order[::-1] or reverse.counted:
+                return [], f"{verdict.judge}'s second verdict is counted, or not on the reverse order"
+            vote = vote if reverse.choice == vote else _ABSTAINED
+        if counted != (vote != _ABSTAINED):
+            return [], f"{verdict.judge}'s vote is {vote}, marked as {'counted' if counted else 'not counted'}"
+        if counted:
+            votes.append(vote)
     return votes, ""
 
 
