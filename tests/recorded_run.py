@@ -51,7 +51,8 @@ def settings(seed: int, **sections: Any) -> Settings:
 
 @dataclass
 class RecordedRun:
-    """`away`: share of the model calls that fail. `withheld`: share of requests answered only after they expired."""
+    """Shares: `away` of the model calls fail; `withheld` of the requests are answered only after they expired; `twice`
+    of the feedback events are in the log twice."""
 
     run_id: str = "run"
     seed: int = 1
@@ -60,6 +61,7 @@ class RecordedRun:
     versions: VersionStore | None = None
     away: float = 0.0
     withheld: float = 0.0
+    twice: float = 0.0
     feedback: list[Event] = field(default_factory=list)
     requests: list[Event] = field(default_factory=list)
 
@@ -125,7 +127,7 @@ class RecordedRun:
                 continue
             self._ids.add(event.event_id)
             if codec.topic_of(event).name == "bohdi.feedback":
-                self.feedback.append(event)
+                self.feedback += [event] * (1 + (self._random.random() < self.twice))
             else:
                 self.requests.append(event)
                 self._inbox.append(event)

@@ -55,11 +55,9 @@ def judged(body: pb.HarvestJudged, rules: Rules) -> str:
     if not answers[0].failed and answers[0].version != body.target_version:
         return f"the target answered as version {answers[0].version!r}, asked was {body.target_version!r}"
     candidates = list(firsts.values())
-    votes, wrong = _votes(body, candidates, rules) if len(candidates) > 1 else (candidates, "")
+    votes, wrong = _votes(body, candidates, rules)
     if wrong:
         return wrong
-    if len(candidates) == 1 and body.verdicts:
-        return "verdicts, though all answers are the same"
     best = next((vote for vote in votes if 2 * votes.count(vote) > len(votes)), _ABSTAINED)
     if len(candidates) == 1 and best != 0:
         best = _ABSTAINED  # the sources agree, and the target said nothing: nobody judged it
@@ -72,22 +70,23 @@ def judged(body: pb.HarvestJudged, rules: Rules) -> str:
 
 def _votes(body: pb.HarvestJudged, candidates: list[int], rules: Rules) -> tuple[list[int], str]:
     """The votes that count, one of each judge, and what is wrong with them. A judge's verdicts stand side by side."""
+    if len(candidates) == 1:
+        return candidates, "verdicts, though all answers are the same" if body.verdicts else ""
     allowed = (body.leader,) if rules.by_leader else rules.sources
     verdicts = list(body.verdicts)
     judges = [verdict.judge for verdict in verdicts]
     asked = judges[:: 1 + rules.both_orders]
-    if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(allowed):
-        return [], f"judged by {asked}; the judges are {list(allowed)}"
-    if rules.both_orders and judges[1::2] != asked:
-        return [], f"verdicts of {judges}; each judge gives two, on an order and on its reverse"
+    once_each = asked and len(set(asked)) == len(asked) and set(asked) <= set(allowed)
+    if not once_each or (rules.both_orders and judges[1::2] != asked):
+        times = "twice, on an order and on its reverse" if rules.both_orders else "once"
+        return [], f"judged by {judges}; to be asked {times} are {list(allowed)}"
     votes = []
     for first in range(0, len(verdicts), 1 + rules.both_orders):
         verdict = verdicts[first]
         order, vote, counted = list(verdict.order), verdict.choice, verdict.counted
-        if sorted(order) != candidates or (rules.by_leader and order != candidates):
-            return [], f"{verdict.judge} was shown {order}, which is no order of the candidates {candidates}"
-        if vote != _ABSTAINED and vote not in candidates:
-            return [], f"{verdict.judge} chose {vote}, which was not shown"
+        fits = order == candidates if rules.by_leader else sorted(order) == candidates
+        if not fits or vote not in (_ABSTAINED, *candidates):
+            return [], f"{verdict.judge} chose {vote} of {order}; the candidates are {candidates}"
         if rules.both_orders:
             reverse = verdicts[first + 1]
             if list(reverse.order) != order[::-1] or reverse.counted:
