@@ -94,8 +94,9 @@ class RecordedRun:
             if self._read < len(self.feedback):
                 self._read += 1
                 self._append(bandit.handle(self.feedback[self._read - 1]))
-            elif bandit.state.finished:
+            elif bandit.state.finished and self._kept_back:
                 self._settle(self._kept_back)
+            elif bandit.state.finished:
                 return bandit.state
             elif bandit.state.paused:
                 self._append([self._command("run_resumed", {})])
@@ -116,8 +117,9 @@ class RecordedRun:
 
     def _command(self, kind: str, body: Any) -> Event:
         event_id = derived_id(self.run_id, kind, len(self.feedback))
-        place = {"time_us": self.now_us, "schema_version": 1, "producer": "cli"}
-        return Event(event_id=event_id, run_id=self.run_id, **place, **{kind: body})
+        written = Event(event_id=event_id, run_id=self.run_id, time_us=self.now_us, schema_version=1, producer="cli")
+        written.MergeFrom(Event(**{kind: body}))
+        return written
 
     def _append(self, events: list[Event]) -> None:
         """As a log would: the first event of an id stays."""

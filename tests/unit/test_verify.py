@@ -16,6 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bohdi.verify import Kind, Problem, Report, of_log_file, problems
+from bohdi.verify.agreement import differences
+from bohdi.verify.ledger import Ledger
 from bohdi_common.core.evolve import evolve
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import Failure, RunState, state_sha256
@@ -388,6 +390,33 @@ def test_finds_that_an_event_is_missing(kind: str) -> None:
     log = copy(recorded().feedback)
     del log[first(log, kind)]
     assert found(log)
+
+
+def _reward_twice(state: RunState) -> None:
+    state.tree.alpha[2] += 1
+
+
+def _lose_a_pair(state: RunState) -> None:
+    next(iter(state.pairs.values())).pop()
+
+
+def _forget_a_late_one(state: RunState) -> None:
+    state.counts["late"] = 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names"),
+    [(_reward_twice, "arm 2 "), (_lose_a_pair, "pairs in store"), (_forget_a_late_one, "late events")],
+)
+def test_a_fold_that_adds_up_to_something_else_is_found(spoil: Callable[[RunState], None], names: str) -> None:
+    ledger, state = Ledger("run", Report()), RunState()
+    for event in recorded().feedback:
+        ledger.take(event)
+        evolve(state, event)
+    assert not list(differences(ledger, state))
+    spoil(state)
+    (difference,) = differences(ledger, state)
+    assert difference.startswith(names)
 
 
 # ---- beside the log --------------------------------------------------------------------------------------------
