@@ -1,0 +1,88 @@
+"""The verification's accounting of a run beside the state that the fold gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bohdi.verify.ledger import Ledger
+from bohdi_common.core.state import RunState, Waits
+
+
+def differences(run: Ledger, state: RunState) -> Iterator[str]:
+    """One line for each thing on which ledger and fold differ."""
+    yield from _of_arms(run, state)
+    yield from _unless_equal("run sequence", run.sequence, state.sequence)
+    yield from _unless_equal("round and step", (run.round, run.step), (state.round, state.step))
+    yield from _unless_equal("steps counted", run.steps_counted, state.steps_counted)
+    yield from _unless_equal("versions", run.versions, state.versions)
+    yield from _unless_equal("decision due", run.can_go_on(), _DUE[state.next()])
+    yield from _unless_equal("paused, finished", (run.paused, run.finished), (bool(state.paused), bool(state.finished)))
+    yield from _unless_equal("pauses", run.pauses, state.pauses)
+    yield from _unless_equal("open slots", _open_slots(run), _open_slots_of(state))
+    waiting = {parent: (s.request_hash, s.want, s.waiting) for parent, s in run.sprouts.items()}
+    of_state = {parent: (s.request_hash, s.want, s.waiting) for parent, s in state.sprouts.items()}
+    yield from _unless_equal("sprouts asked for", waiting, of_state)
+    training = run.training.request_hash if run.training else ""
+    yield from _unless_equal("open training", training, state.training.request_hash if state.training else "")
+    for what in ("late", "invalid", "unknown"):
+        yield from _unless_equal(f"{what} events", getattr(run, what), state.counts.get(what, 0))
+    yield from _of_samples(run, state)
+
+
+_DUE = {
+    "": "", "step": "paths_drawn", "rehearsal": "rehearsal", "introspection": "nodes_reborn",
+    "training": "training_drawn", "finish": "run_finished",
+}  # fmt: skip
+
+
+def _unless_equal(what: str, accounted: Any, folded: Any) -> Iterator[str]:
+    if accounted != folded:
+        yield f"{what}: the fold has {_short(folded)}, the log adds up to {_short(accounted)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _open_slots(run: Ledger) -> dict[int, tuple[Any, ...]]:
+    return {
+        number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child)
+        for number, slot in enumerate(run.slots)
+        if slot is not None
+    }
+
+
+def _open_slots_of(state: RunState) -> dict[int, tuple[Any, ...]]:
+    return {
+        number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child)
+        for number, slot in enumerate(state.slots)
+        if slot.waits != Waits.NOTHING
+    }
+
+
+def _of_arms(run: Ledger, state: RunState) -> Iterator[str]:
+    """alpha + beta - 2 of every arm is what it kept at its last rebirth and what was counted on it since."""
+    tree = state.tree
+    if run.settings is None:
+        return
+    yield from _unless_equal("arms", len(run.arms), len(tree))
+    can_be_drawn = run.arms.open_nodes()
+    for number, arm in enumerate(run.arms.all[: len(tree)]):
+        accounted = (arm.parent, arm.level, arm.name, arm.is_unk, arm.alpha, arm.beta, arm.window, arm.misses,
+                     arm.rebirths, can_be_drawn[number])  # fmt: skip
+        folded = (tree.parent[number], tree.level[number], tree.name[number], bool(tree.is_unk[number]),
+                  tree.alpha[number], tree.beta[number], tree.window[number], tree.misses[number],
+                  tree.rebirths[number], bool(tree.open[number]))  # fmt: skip
+        yield from _unless_equal(f"arm {number} ({arm.name})", accounted, folded)
+
+
+def _of_samples(run: Ledger, state: RunState) -> Iterator[str]:
+    pairs: dict[int, list[int]] = {}
+    rehearsals: dict[int, list[int]] = {}
+    for sequence, leaf in enumerate(run.samples):
+        if leaf:
+            (pairs if leaf > 0 else rehearsals).setdefault(abs(leaf), []).append(sequence)
+    yield from _unless_equal("pairs in store", pairs, {leaf: list(at) for leaf, at in state.pairs.items()})
+    yield from _unless_equal("rehearsals", rehearsals, {leaf: list(at) for leaf, at in state.rehearsals.items()})

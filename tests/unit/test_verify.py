@@ -1,0 +1,574 @@
+"""The verification finds nothing in a sound log, and each kind of corruption where it stands."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+from collections.abc import Callable, Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from bohdi.verify import Kind, Problem, Report, of_log_file, problems
+from bohdi.verify.agreement import differences
+from bohdi.verify.ledger import Ledger
+from bohdi_common.core.evolve import evolve
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import Failure, RunState, state_sha256
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.models.versions import VersionStore
+from tests.recorded_run import RecordedRun, settings
+
+Log = list[Event]
+Path_ = tuple[Any, ...]
+
+
+@functools.cache
+def recorded() -> RecordedRun:
+    """A run in which everything happens: failed sprouts, expiries, late answers, rebirths, rehearsal, two trainings."""
+    run = RecordedRun(seed=7, away=0.02, withheld=0.04, settings=settings(7, bandit={"slots": 14, "threshold": 0.95}))
+    run.run()
+    return run
+
+
+def copy(log: Log) -> Log:
+    return [Event.FromString(event.SerializeToString()) for event in log]
+
+
+def found(log: Log, **inputs: Any) -> list[Problem]:
+    return list(problems(enumerate(log), **inputs))
+
+
+def first(log: Log, kind: str, that: Callable[[Any], bool] = lambda body: True) -> int:
+    """Offset of the first event of a kind that holds `that`."""
+    return next(
+        offset for offset, event in enumerate(log) if event.WhichOneof("body") == kind and that(getattr(event, kind))
+    )
+
+
+# ---- sound logs ------------------------------------------------------------------------------------------------
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "models away": {"away": 0.08},
+    "answers after they expired": {"away": 0.02, "withheld": 0.15},
+    "a broker that delivers twice": {"away": 0.02, "twice": 0.1},
+    "lockstep": {"settings": settings(5, bandit={"lockstep": True})},
+    "paper": {"settings": settings(5, preset="paper", bandit={"slots": 8, "window": 4})},
+    "no growth": {
+        "settings": settings(5, domains=[["x", "y", "z"]], bandit={"grow": False}),
+        "domains": (("x", "y", "z"), ("x", "y", "w"), ("v", "u", "t")),
+    },
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_sound_run_has_no_problem(variant: str) -> None:
+    run = RecordedRun(seed=5, **VARIANTS[variant])
+    state = run.run()
+    report = Report()
+    assert not found(run.feedback, requests=enumerate(run.requests), report=report)
+    assert report.events == state.sequence == len(run.feedback)
+    assert report.harvests == state.counts["harvests"] and report.late == state.counts.get("late", 0)
+    assert report.requests == len(run.requests) and report.draws and report.decisions and report.samples
+
+
+def test_a_run_cut_off_anywhere_has_no_problem() -> None:
+    log = recorded().feedback
+    for end in range(0, len(log), 7):
+        assert not found(log[:end])
+
+
+def test_the_recorded_run_holds_what_the_corruptions_need() -> None:
+    counts: dict[str, int] = {}
+    for event in recorded().feedback:
+        counts[codec.kind_of(event)] = counts.get(codec.kind_of(event), 0) + 1
+    assert {"slot_expired", "sprout_failed", "rehearsal_answered", "nodes_reborn", "target_promoted"} <= counts.keys()
+
+
+def test_two_runs_in_one_stream_are_each_held_to_their_own() -> None:
+    runs = [RecordedRun(run_id=name, seed=seed, away=0.03) for name, seed in (("one", 1), ("two", 2))]
+    for run in runs:
+        run.run()
+    pairs = zip_longest(*(run.feedback for run in runs))
+    log = copy([event for event in chain.from_iterable(pairs) if event is not None])
+    report = Report()
+    assert not found(log, requests=enumerate([*runs[0].requests, *runs[1].requests]), report=report)
+    assert report.runs == 2
+    offset = next(o for o, e in enumerate(log) if e.run_id == "two" and e.HasField("paths_drawn"))
+    log[offset].paths_drawn.slots[0].leader = "nobody"
+    sequence = sum(event.run_id == "two" for event in log[:offset])
+    assert f"feedback offset {offset}, run sequence {sequence} of two" in {problem.where for problem in found(log)}
+
+
+def test_a_second_delivery_is_late_and_moves_nothing() -> None:
+    log = recorded().feedback
+    report = Report()
+    assert not found([*log, log[first(log, "harvest_judged")], log[first(log, "paths_drawn")]], report=report)
+    assert report.late >= 2
+
+
+# ---- one corruption of each kind -------------------------------------------------------------------------------
+
+CORRUPTIONS: dict[str, tuple[Kind, Callable[[Log], int]]] = {}
+
+
+def corruption(kind: Kind) -> Callable[[Callable[[Log], int]], Callable[[Log], int]]:
+    """Registers a function that corrupts a log in place and gives the offset at which a problem `kind` must show."""
+
+    def register(corrupt: Callable[[Log], int]) -> Callable[[Log], int]:
+        CORRUPTIONS[corrupt.__name__] = (kind, corrupt)
+        return corrupt
+
+    return register
+
+
+@corruption(Kind.VERDICT)
+def a_reward_that_the_verdicts_do_not_give(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda judged: judged.counted)
+    log[at].harvest_judged.reward ^= 1
+    return at
+
+
+@corruption(Kind.VERDICT)
+def a_verdict_counted_by_nobodys_vote(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda judged: not judged.counted)
+    log[at].harvest_judged.counted = True
+    log[at].harvest_judged.best = 1
+    return at
+
+
+@corruption(Kind.VERDICT)
+def a_best_answer_without_a_majority(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda judged: judged.counted and judged.best > 0)
+    log[at].harvest_judged.best = 0
+    return at
+
+
+@corruption(Kind.VERDICT)
+def an_order_that_is_no_permutation(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda judged: bool(judged.verdicts))
+    order = log[at].harvest_judged.verdicts[0].order
+    order[0] = order[1]
+    return at
+
+
+@corruption(Kind.VERDICT)
+def a_second_verdict_on_the_same_order(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda judged: bool(judged.verdicts))
+    verdicts = log[at].harvest_judged.verdicts
+    verdicts[1].order[:] = list(verdicts[0].order)
+    return at
+
+
+@corruption(Kind.VERDICT)
+def an_answer_made_identical_to_the_targets(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda j: len(j.verdicts) > 0 and j.reward and not j.answers[0].failed)
+    judged = log[at].harvest_judged
+    judged.answers[judged.best].text = judged.answers[0].text
+    return at
+
+
+@corruption(Kind.SETTLEMENT)
+def a_result_to_a_request_that_nobody_made(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].harvest_judged.request_hash = "0" * 32
+    return at
+
+
+@corruption(Kind.SETTLEMENT)
+def a_verdict_about_another_domain(log: Log) -> int:
+    at = first(log, "harvest_judged", lambda judged: judged.counted)
+    log[at].harvest_judged.path[2] = "elsewhere"
+    return at
+
+
+@corruption(Kind.HASH)
+def a_request_hash_that_is_not_that_of_the_path(log: Log) -> int:
+    at = first(log, "slot_continued", lambda body: len(body.drawn.path) == 3)
+    log[at].slot_continued.drawn.request_hash = derived_id("something else")
+    return at
+
+
+@corruption(Kind.DECISION)
+def a_decision_based_on_a_state_after_it(log: Log) -> int:
+    at = first(log, "paths_drawn")
+    log[at].paths_drawn.based_on = at + 3
+    return at
+
+
+@corruption(Kind.DECISION)
+def a_decision_based_on_a_state_that_did_not_call_for_it(log: Log) -> int:
+    at = first(log, "training_drawn")
+    log[at].training_drawn.based_on = 2
+    return at
+
+
+@corruption(Kind.DRAW)
+def a_leader_who_is_no_source(log: Log) -> int:
+    at = first(log, "paths_drawn")
+    log[at].paths_drawn.slots[3].leader = "nobody"
+    return at
+
+
+@corruption(Kind.DRAW)
+def a_path_of_nodes_that_are_no_path(log: Log) -> int:
+    at = first(log, "slot_continued", lambda body: len(body.drawn.path) == 3)
+    log[at].slot_continued.drawn.path[0] += 1
+    return at
+
+
+@corruption(Kind.DRAW)
+def a_draw_of_an_arm_before_it_was_born(log: Log) -> int:
+    at = first(log, "slot_continued", lambda body: len(body.drawn.path) > 0)
+    log[at].slot_continued.based_on = 2
+    return at
+
+
+@corruption(Kind.DRAW)
+def a_draw_of_an_arm_that_is_closed(log: Log) -> int:
+    """Root's unk arm is closed by its failures; then a slot of the next step is made to end on it."""
+    closed = {"sprout_failures": 1, "slots": 14}
+    run = RecordedRun(seed=7, settings=settings(7, bandit=closed))
+    run.run()
+    log[:] = copy(run.feedback)
+    failed = next(i for i, e in enumerate(log) if e.HasField("sprout_failed") and e.sprout_failed.parent == 0)
+    at = first(log, "paths_drawn", lambda body: not body.rehearsal and body.based_on > failed)
+    log[at].paths_drawn.slots[0].path[:] = []
+    log[at].paths_drawn.slots[0].request_hash = ""
+    return at
+
+
+@corruption(Kind.DRAW)
+def a_step_that_lacks_a_slot(log: Log) -> int:
+    at = first(log, "paths_drawn")
+    del log[at].paths_drawn.slots[-1]
+    return at
+
+
+@corruption(Kind.SPROUT)
+def a_domain_that_nobody_proposed(log: Log) -> int:
+    at = first(log, "domains_sprouted")
+    log[at].domains_sprouted.names[0].name = "smuggled in"
+    return at
+
+
+@corruption(Kind.SPROUT)
+def a_failed_sprout_with_a_name_that_had_votes(log: Log) -> int:
+    at = first(log, "sprout_failed", lambda body: body.failure == Failure.REJECTED)
+    log[at].sprout_failed.proposals.add(model="a", text="quite new", votes=9)
+    return at
+
+
+@corruption(Kind.REBIRTH)
+def a_rebirth_to_another_window(log: Log) -> int:
+    at = first(log, "nodes_reborn", lambda body: bool(body.rebirths))
+    rebirth = log[at].nodes_reborn.rebirths[0]
+    rebirth.window_sum = rebirth.window_sum - 1 if rebirth.window_sum else 1
+    return at
+
+
+@corruption(Kind.REBIRTH)
+def a_rebirth_above_the_threshold(log: Log) -> int:
+    at = first(log, "nodes_reborn", lambda body: bool(body.rebirths))
+    log[at].nodes_reborn.rebirths[0].p_value = 0.99
+    return at
+
+
+@corruption(Kind.TRAINING)
+def a_training_on_what_is_no_sample(log: Log) -> int:
+    at = first(log, "training_drawn")
+    log[at].training_drawn.samples[0] = 0
+    return at
+
+
+@corruption(Kind.TRAINING)
+def a_training_on_a_harvest_without_a_verdict(log: Log) -> int:
+    at = first(log, "training_drawn")
+    log[at].training_drawn.samples[0] = first(log, "harvest_judged", lambda judged: not judged.counted)
+    return at
+
+
+@corruption(Kind.TRAINING)
+def a_training_from_a_version_that_is_not_the_last(log: Log) -> int:
+    at = first(log, "training_drawn", lambda body: body.version == "r2")
+    log[at].training_drawn.base_version = "base"
+    return at
+
+
+@corruption(Kind.TRAINING)
+def a_promotion_of_fewer_samples_than_were_asked(log: Log) -> int:
+    at = first(log, "target_promoted")
+    log[at].target_promoted.examples -= 1
+    return at
+
+
+@corruption(Kind.VERSION)
+def a_harvest_by_a_version_that_was_never_promoted(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].harvest_judged.target_version = "r9"
+    log[at].harvest_judged.answers[0].version = "r9"
+    return at
+
+
+@corruption(Kind.ID)
+def an_event_id_that_does_not_follow(log: Log) -> int:
+    at = first(log, "nodes_reborn")
+    log[at].event_id = derived_id("another")
+    return at
+
+
+@corruption(Kind.ID)
+def a_result_under_another_results_id(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].event_id = log[first(log[at + 1 :], "harvest_judged") + at + 1].event_id
+    return at
+
+
+@corruption(Kind.ENVELOPE)
+def a_schema_version_that_is_not_known(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].schema_version = 0
+    return at
+
+
+@corruption(Kind.ENVELOPE)
+def a_result_that_names_another_slot(log: Log) -> int:
+    at = first(log, "rehearsal_answered")
+    log[at].slot += 1
+    return at
+
+
+@corruption(Kind.ENVELOPE)
+def a_verdict_written_by_the_bandit(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].producer = "bandit"
+    return at
+
+
+@corruption(Kind.ENVELOPE)
+def a_decision_with_another_cause(log: Log) -> int:
+    at = first(log, "paths_drawn")
+    log[at].cause_id = log[at - 1].event_id + "x"
+    return at
+
+
+@corruption(Kind.RUN)
+def a_run_finished_early(log: Log) -> int:
+    end = log[-1]
+    assert end.HasField("run_finished") or log.pop()
+    at = first(log, "target_promoted") + 1
+    log.insert(at, log[first(log, "run_finished")])
+    return at
+
+
+@corruption(Kind.RUN)
+def a_result_before_the_start(log: Log) -> int:
+    log.insert(0, log[first(log, "harvest_judged")])
+    return 0
+
+
+@pytest.mark.parametrize("sentence", CORRUPTIONS)
+def test_finds_and_places(sentence: str) -> None:
+    kind, corrupt = CORRUPTIONS[sentence]
+    log = copy(recorded().feedback)
+    at = corrupt(log)
+    assert (f"feedback offset {at}, run sequence {at} of run", kind) in {(p.where, p.kind) for p in found(log)}
+
+
+@pytest.mark.parametrize(
+    "kind", ["paths_drawn", "slot_continued", "domains_sprouted", "harvest_judged", "nodes_reborn"]
+)
+def test_finds_that_an_event_is_missing(kind: str) -> None:
+    log = copy(recorded().feedback)
+    del log[first(log, kind)]
+    assert found(log)
+
+
+def _reward_twice(state: RunState) -> None:
+    state.tree.alpha[2] += 1
+
+
+def _lose_a_pair(state: RunState) -> None:
+    next(iter(state.pairs.values())).pop()
+
+
+def _forget_a_late_one(state: RunState) -> None:
+    state.counts["late"] = 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names"),
+    [(_reward_twice, "arm 2 "), (_lose_a_pair, "pairs in store"), (_forget_a_late_one, "late events")],
+)
+def test_a_fold_that_adds_up_to_something_else_is_found(spoil: Callable[[RunState], None], names: str) -> None:
+    ledger, state = Ledger("run", Report()), RunState()
+    for event in recorded().feedback:
+        ledger.take(event)
+        evolve(state, event)
+    assert not list(differences(ledger, state))
+    spoil(state)
+    (difference,) = differences(ledger, state)
+    assert difference.startswith(names)
+
+
+# ---- beside the log --------------------------------------------------------------------------------------------
+
+
+def test_a_question_of_a_benchmark_is_found(tmp_path: Path) -> None:
+    log = recorded().feedback
+    at = first(log, "harvest_judged")
+    benchmark = tmp_path / "benchmark.jsonl"
+    benchmark.write_text(json.dumps({"question": log[at].harvest_judged.question}))
+    report = Report()
+    gated = found(log, benchmarks=[benchmark], report=report)
+    assert {problem.kind for problem in gated} == {Kind.GATE}
+    assert f"offset {at}," in gated[0].where and report.questions_gated >= report.harvests
+
+
+def promoted(folder: Path) -> Log:
+    run = RecordedRun(seed=3, versions=VersionStore(folder))
+    run.run()
+    return run.feedback
+
+
+def test_promoted_folders_are_held_to_their_checksums_and_absent_ones_are_counted(tmp_path: Path) -> None:
+    log = promoted(tmp_path)
+    report = Report()
+    assert not found(log, versions=tmp_path, report=report)
+    assert (report.versions, report.versions_absent) == (2, 0)
+    report = Report()
+    assert not found(log, versions=tmp_path / "elsewhere", report=report)
+    assert (report.versions, report.versions_absent) == (0, 2)
+    (tmp_path / "r1" / "weights").write_text("other weights")
+    (problem,) = found(log, versions=tmp_path)
+    assert problem.kind == Kind.VERSION and "r1/weights" in problem.what
+    assert f"offset {first(log, 'target_promoted')}," in problem.where
+
+
+def test_a_manifest_that_was_not_the_promoted_one_is_found(tmp_path: Path) -> None:
+    log = copy(promoted(tmp_path))
+    log[first(log, "target_promoted")].target_promoted.manifest_digest = "0" * 64
+    (problem,) = found(log, versions=tmp_path)
+    assert problem.kind == Kind.VERSION and "manifest" in problem.what
+
+
+def _other_leader(request: Event) -> None:
+    request.harvest_requested.leader = "b" if request.harvest_requested.leader != "b" else "a"
+
+
+def _nobodys(request: Event) -> None:
+    getattr(request, codec.kind_of(request)).request_hash = "0" * 32
+
+
+def _other_sample(request: Event) -> None:
+    request.training_requested.samples[0] += 1
+
+
+def _forgotten_child(request: Event) -> None:
+    request.sprout_requested.known.append("unheard of")
+
+
+def _other_settings(request: Event) -> None:
+    getattr(request, codec.kind_of(request)).settings.seed += 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "corrupt"),
+    [
+        ("harvest_requested", _other_leader),
+        ("harvest_requested", _nobodys),
+        ("sprout_requested", _nobodys),
+        ("training_requested", _nobodys),
+        ("training_requested", _other_sample),
+        ("sprout_requested", _forgotten_child),
+        ("answers_written", _nobodys),
+        ("harvest_requested", _other_settings),
+    ],
+)
+def test_a_request_that_no_decision_made_is_found(kind: str, corrupt: Callable[[Event], None]) -> None:
+    run = recorded()
+    asked = copy(run.requests)
+    at = first(asked, kind)
+    corrupt(asked[at])
+    where = {problem.where for problem in found(run.feedback, requests=enumerate(asked))}
+    assert where == {f"{codec.topic_of(asked[at]).name} offset {at} of run"}
+
+
+def test_the_findings_of_the_log_file_come_first() -> None:
+    both = list(chain(of_log_file(["bohdi.feedback offset 3: checksum"]), problems([])))
+    assert [(problem.kind, str(problem)) for problem in both] == [
+        (Kind.LOG, "log file: bohdi.feedback offset 3: checksum")
+    ]
+
+
+# ---- any single field ------------------------------------------------------------------------------------------
+
+# What a log cannot prove of itself: why somebody stopped or failed, and the rules, which only draws follow from (the
+# request topics repeat the settings, and are held to them).
+FREE = (
+    "run_started.settings.",
+    "run_paused.reason",
+    "run_finished.reason",
+    "harvest_failed.failure",
+    "sprout_failed.failure",
+)
+
+
+def fields(message: Any, above: Path_ = ()) -> Iterator[Path_]:
+    for descriptor, value in message.ListFields():
+        if descriptor.is_repeated:
+            for index, item in enumerate(value):
+                here = (*above, descriptor.name, index)
+                yield from fields(item, here) if descriptor.message_type else [here]
+        elif descriptor.message_type:
+            yield from fields(value, (*above, descriptor.name))
+        else:
+            yield (*above, descriptor.name)
+
+
+def changed(value: Any, rng: random.Random) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return max(0, value + rng.choice([-2, -1, 1, 2]))
+    if isinstance(value, float):
+        return value / 2 + 0.1
+    return value + "x" if rng.random() < 0.5 else value[1:]
+
+
+def mutate(event: Event, rng: random.Random) -> str:
+    """Changes one field that is set; gives its name."""
+    path = rng.choice(list(fields(event)))
+    holder: Any = event
+    for part in path[:-1]:
+        holder = holder[part] if isinstance(part, int) else getattr(holder, part)
+    if isinstance(path[-1], int):
+        holder[path[-1]] = changed(holder[path[-1]], rng)
+    else:
+        setattr(holder, path[-1], changed(getattr(holder, path[-1]), rng))
+    return ".".join(part for part in path if isinstance(part, str))
+
+
+def state_hashes(log: Log) -> dict[str, str]:
+    states: dict[str, RunState] = {}
+    for event in log:
+        evolve(states.setdefault(event.run_id, RunState()), event)
+    return {run_id: state_sha256(state) for run_id, state in states.items()}
+
+
+@given(seed=st.integers(0, 2**32))
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_any_change_of_one_field_is_found_or_moves_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    log = copy(recorded().feedback)
+    name = mutate(rng.choice(log), rng)
+    if not name.startswith(FREE) and not found(log):
+        assert state_hashes(log) == state_hashes(recorded().feedback), name
