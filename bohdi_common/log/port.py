@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,10 @@ class Record:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What is read back: a record and where it stands in its topic."""
+class Stored(NamedTuple):
+    """What is read back: a record and where it stands in its topic.
+
+    A named tuple, not a frozen dataclass: a fold reads millions, and a dataclass takes a quarter off its speed."""
 
     topic: str
     offset: int
