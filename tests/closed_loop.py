@@ -41,7 +41,10 @@ def settings(seed: int = 1, **sections: Any) -> Settings:
     }
     if raw.get("preset") == "paper":
         raw["bandit"] = {"rounds": 2} | sections.get("bandit", {})
-    return config.parse(raw, "closed loop").settings(seed, dict.fromkeys(("a", "b", "c", "target"), ""))
+    grow = raw["bandit"].pop("grow", True)  # the configuration wants domains beside it; the loop has them apart
+    resolved = config.parse(raw, "closed loop").settings(seed, dict.fromkeys(("a", "b", "c", "target"), ""))
+    resolved.bandit.grow = grow
+    return resolved
 
 
 @dataclass(frozen=True)
@@ -114,13 +117,15 @@ class World:
 @dataclass
 class Loop:
     """`bandits` managers of one run on one log. `order` None: everything in turn; else a random order of what could
-    happen next (a bandit reads, the world answers)."""
+    happen next (a bandit reads, the world answers). `dedupes` False: an event appended twice stands in the log twice,
+    and a request is answered twice, as on Kafka."""
 
     world: World = field(default_factory=World)
     settings: Settings = field(default_factory=settings)
     domains: Iterable[Path] = ()
     bandits: int = 1
     order: random.Random | None = None
+    dedupes: bool = True
 
     def __post_init__(self) -> None:
         self.now_us = 1_000_000
@@ -183,10 +188,10 @@ class Loop:
         self.now_us += 1
         for event in events:
             if codec.kind_of(event) in _RESULTS:
-                if event.event_id not in self.asked:
+                if event.event_id not in self.asked or not self.dedupes:
                     self.asked[event.event_id] = event
                     self.pending.append(event)
-            elif event.event_id not in self._logged:
+            elif event.event_id not in self._logged or not self.dedupes:
                 self._logged.add(event.event_id)
                 self.log.append(event)
 
