@@ -150,9 +150,10 @@ def _slot_expired(state: RunState, event: Any, body: Any) -> None:
 
 
 def _slot(state: RunState, event: Any, drawn: Any) -> Slot | None:
-    """The slot that a draw opens; None when its path is not one of the tree's."""
+    """The slot that a draw opens; None when its path is not one of the tree's, or its leader none of the sources."""
+    assert state.rules is not None
     path = tuple(drawn.path)
-    if not state.tree.holds_path(path):
+    if not state.tree.holds_path(path) or drawn.leader not in state.rules.sources:
         return None
     waits = Waits.RESULT if len(path) == LEAF_LEVEL else Waits.SPROUT
     return Slot(waits, path, drawn.leader, drawn.request_hash, state.sequence, event.time_us)
