@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
@@ -69,6 +70,12 @@ class Rules:
             return "a bound on failures, names or batch is below 1"
         if not self.sharpness >= 0:
             return "negative sharpness"
+        if self.introspection not in set(Introspection):
+            return "an introspection that is not known"
+        if not 0 <= self.threshold <= 1 or not 0 < self.slot_timeout_s < math.inf:
+            return "threshold outside 0 to 1, or a timeout that is none"
+        if not 0 <= self.passes < math.inf or not 0 <= self.rehearsal_share < 1 or not 0 <= self.replay_share <= 1:
+            return "passes or a share out of range"
         return ""
 
 
