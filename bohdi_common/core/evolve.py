@@ -198,9 +198,8 @@ def _wait_for_sprout(state: RunState, event: Any, number: int) -> None:
     parent = path[-1] if path else ROOT
     sprout = state.sprouts.get(parent)
     if sprout is None:
-        arm = state.tree.unk_of[parent]
-        outcomes = state.tree.pulls(arm)
-        request_hash = derived_id(state.run_id, "sprout", parent, outcomes, state.round, state.step)
+        # By the sequence too: what was asked before under this parent, and came to nothing, is another request.
+        request_hash = derived_id(state.run_id, "sprout", parent, state.sequence)
         sprout = Sprout(parent, request_hash, 0, [], state.sequence, event.time_us)
         state.sprouts[parent] = sprout
     sprout.waiting.append(number)
