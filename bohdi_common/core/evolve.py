@@ -64,8 +64,9 @@ def _plant_path(tree: Tree, path: list[str], grow: bool) -> None:
 
 
 def _run_paused(state: RunState, event: Any, body: Any) -> None:
-    if state.paused or state.finished:
+    if state.paused or state.finished or event.event_id in state.controls:
         return _count(state, "late")
+    state.controls.append(event.event_id)
     state.paused = body.reason or "paused"
     state.pauses += 1
     return None
@@ -73,8 +74,9 @@ def _run_paused(state: RunState, event: Any, body: Any) -> None:
 
 def _run_resumed(state: RunState, event: Any, body: Any) -> None:
     """Goes on, paused or not (a host that was killed resumes too): what is outstanding gets its time anew."""
-    if state.finished:
+    if state.finished or event.event_id in state.controls:
         return _count(state, "late")
+    state.controls.append(event.event_id)
     state.paused = state.stalled = ""
     state.failed_trainings = 0
     state.resumes += 1

@@ -173,6 +173,7 @@ class RunState:
     paused: str = ""
     pauses: int = 0
     resumes: int = 0
+    controls: list[str] = field(default_factory=list)  # ids of the pauses and resumes: each takes effect once
     finished: str = ""
     sprouts: dict[int, Sprout] = field(default_factory=dict)
     training: Training | None = None
