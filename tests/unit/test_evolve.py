@@ -19,7 +19,7 @@ from bohdi_common.events.events_pb2 import Event
 from tests import closed_loop
 from tests.closed_loop import Loop, World
 
-thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32)
 
 
