@@ -101,6 +101,7 @@ class Waits(IntEnum):
     SPROUT = 2  # a sprout under the last node of its path was asked for
     DECISION = 3  # the sprout is settled: the slot can go on
     NOTHING = 4  # settled
+    TURN = 5  # in lockstep: its result, or its sprout's, is in and takes effect when those of all slots are
 
 
 class Next(StrEnum):
@@ -112,6 +113,15 @@ class Next(StrEnum):
     INTROSPECTION = "introspection"
     TRAINING = "training"
     FINISH = "finish"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How what a slot asked came out: what it counts as, where it stands in the run, and the reward of a harvest."""
+
+    what: str
+    sequence: int
+    reward: int = 0
 
 
 @dataclass(slots=True)
@@ -127,6 +137,7 @@ class Slot:
     attempt: int = 0  # how often it went on after a sprout
     failures: int = 0  # sprouts that failed in it
     child: int = -1  # the new node from which it goes on; -1: the level is drawn again
+    outcome: Outcome | None = None  # while it waits for its turn
 
 
 @dataclass(slots=True)
@@ -139,6 +150,9 @@ class Sprout:
     waiting: list[int]
     asked: int
     asked_us: int
+    answered: bool = False  # and waits for its turn, with these names or
+    names: tuple[str, ...] = ()
+    unavailable: bool = False
 
 
 @dataclass(slots=True)
