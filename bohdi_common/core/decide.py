@@ -143,7 +143,7 @@ def _continuations(state: RunState, rules: Rules) -> Iterator[Fact]:
     for number in ready:
         slot = state.slots[number]
         body = {"drawn": {"slot": number}, "attempt": slot.attempt, "given_up": True}
-        start = slot.child if slot.child >= 0 else _nearest_open(state.tree, slot.path)
+        start = _nearest_open(state.tree, (*slot.path, slot.child) if slot.child >= 0 else slot.path)
         if slot.failures < rules.slot_failures and start is not None:
             rng = draws.generator(rules.seed, state.round, state.step, number, slot.attempt)
             end = int(draws.draw_arms(state.tree, np.array([start]), rng, rules.sharpness, explore=True)[0])

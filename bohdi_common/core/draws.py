@@ -93,5 +93,8 @@ def _scores(views: _Views, arms: NDArray[np.int32], rng: np.random.Generator, sh
     theta = wins / (wins + losses)
     if math.isinf(sharpness):
         return theta
-    weight = theta * theta if sharpness == 2 else theta**sharpness
-    return weight / rng.standard_exponential(len(arms))
+    race = rng.standard_exponential(len(arms))
+    if sharpness < 1:
+        return theta**sharpness / race
+    # The same order as theta^sharpness / race, which would be 0 for every arm where the sharpness is large.
+    return theta / (np.sqrt(race) if sharpness == 2 else race ** (1 / sharpness))

@@ -14,7 +14,7 @@ from typing import Any
 
 from bohdi_common.core import names
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import Failure, Next, Rules, RunState, Slot, Sprout, Training, Waits
+from bohdi_common.core.state import Failure, Next, Outcome, Rules, RunState, Slot, Sprout, Training, Waits
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 
 
@@ -64,8 +64,9 @@ def _plant_path(tree: Tree, path: list[str], grow: bool) -> None:
 
 
 def _run_paused(state: RunState, event: Any, body: Any) -> None:
-    if state.paused or state.finished:
+    if state.paused or state.finished or event.event_id in state.controls:
         return _count(state, "late")
+    state.controls.append(event.event_id)
     state.paused = body.reason or "paused"
     state.pauses += 1
     return None
@@ -73,8 +74,9 @@ def _run_paused(state: RunState, event: Any, body: Any) -> None:
 
 def _run_resumed(state: RunState, event: Any, body: Any) -> None:
     """Goes on, paused or not (a host that was killed resumes too): what is outstanding gets its time anew."""
-    if state.finished:
+    if state.finished or event.event_id in state.controls:
         return _count(state, "late")
+    state.controls.append(event.event_id)
     state.paused = state.stalled = ""
     state.failed_trainings = 0
     state.resumes += 1
@@ -140,7 +142,7 @@ def _slot_continued(state: RunState, event: Any, body: Any) -> None:
 
 def _slot_expired(state: RunState, event: Any, body: Any) -> None:
     slot = _open_slot(state, event, event.slot)
-    if slot is None or slot.waits == Waits.DECISION or slot.request_hash != body.request_hash:
+    if slot is None or slot.waits not in (Waits.RESULT, Waits.SPROUT) or slot.request_hash != body.request_hash:
         return _count(state, "late")
     if slot.waits == Waits.SPROUT:
         sprout = state.sprouts[slot.path[-1] if slot.path else ROOT]
@@ -148,13 +150,15 @@ def _slot_expired(state: RunState, event: Any, body: Any) -> None:
         if not sprout.waiting:
             del state.sprouts[sprout.parent]
     _count(state, "expired")
-    return _settle(state, slot, unavailable=True)
+    _settle(state, slot, unavailable=True)
+    return _take_turns(state)
 
 
 def _slot(state: RunState, event: Any, drawn: Any) -> Slot | None:
-    """The slot that a draw opens; None when its path is not one of the tree's."""
+    """The slot that a draw opens; None when its path is not one of the tree's, or its leader none of the sources."""
+    assert state.rules is not None
     path = tuple(drawn.path)
-    if not state.tree.holds_path(path):
+    if not state.tree.holds_path(path) or drawn.leader not in state.rules.sources:
         return None
     waits = Waits.RESULT if len(path) == LEAF_LEVEL else Waits.SPROUT
     return Slot(waits, path, drawn.leader, drawn.request_hash, state.sequence, event.time_us)
@@ -199,9 +203,8 @@ def _wait_for_sprout(state: RunState, event: Any, number: int) -> None:
     parent = path[-1] if path else ROOT
     sprout = state.sprouts.get(parent)
     if sprout is None:
-        arm = state.tree.unk_of[parent]
-        outcomes = state.tree.pulls(arm)
-        request_hash = derived_id(state.run_id, "sprout", parent, outcomes, state.round, state.step)
+        # By the sequence too: what was asked before under this parent, and came to nothing, is another request.
+        request_hash = derived_id(state.run_id, "sprout", parent, state.sequence)
         sprout = Sprout(parent, request_hash, 0, [], state.sequence, event.time_us)
         state.sprouts[parent] = sprout
     sprout.waiting.append(number)
@@ -221,44 +224,59 @@ def _domains_sprouted(state: RunState, event: Any, body: Any) -> None:
     sprout = _asked_sprout(state, body)
     if sprout is None:
         return _count(state, "late")
-    added = _add_names(state, sprout, [given.name for given in body.names])
-    if not added:
-        return _sprout_rejected(state, sprout)
-    _count(state, "sprouts")
-    arm = state.tree.unk_of[sprout.parent]
-    state.tree.alpha[arm] += len(added)
-    state.tree.misses[arm] = 0
-    del state.sprouts[sprout.parent]
-    for turn, number in enumerate(sprout.waiting):
-        slot = state.slots[number]
-        slot.waits, slot.child = Waits.DECISION, added[turn % len(added)]
-    return None
+    return _sprout_answered(state, sprout, tuple(given.name for given in body.names))
 
 
 def _sprout_failed(state: RunState, event: Any, body: Any) -> None:
     sprout = _asked_sprout(state, body)
     if sprout is None:
         return _count(state, "late")
-    if body.failure != Failure.UNAVAILABLE:
-        return _sprout_rejected(state, sprout)
-    _count(state, "unavailable")
-    del state.sprouts[sprout.parent]
-    for number in sprout.waiting:
-        _settle(state, state.slots[number], unavailable=True)
-    return None
+    return _sprout_answered(state, sprout, unavailable=body.failure == Failure.UNAVAILABLE)
 
 
 def _asked_sprout(state: RunState, body: Any) -> Sprout | None:
+    """The request that waits for just this result."""
     sprout = state.sprouts.get(body.parent)
-    return sprout if sprout is not None and sprout.request_hash == body.request_hash else None
+    if sprout is None or sprout.answered or sprout.request_hash != body.request_hash:
+        return None
+    return sprout
 
 
-def _add_names(state: RunState, sprout: Sprout, given: list[str]) -> list[int]:
+def _sprout_answered(state: RunState, sprout: Sprout, names: tuple[str, ...] = (), unavailable: bool = False) -> None:
+    assert state.rules is not None
+    sprout.answered, sprout.names, sprout.unavailable = True, names, unavailable
+    if not state.rules.lockstep:
+        return _sprout_settled(state, sprout)
+    for number in sprout.waiting:
+        state.slots[number].waits = Waits.TURN
+    return _take_turns(state)
+
+
+def _sprout_settled(state: RunState, sprout: Sprout) -> None:
+    del state.sprouts[sprout.parent]
+    if sprout.unavailable:
+        _count(state, "unavailable")
+        for number in sprout.waiting:
+            _settle(state, state.slots[number], unavailable=True)
+    elif added := _add_names(state, sprout):
+        _count(state, "sprouts")
+        arm = state.tree.unk_of[sprout.parent]
+        state.tree.alpha[arm] += len(added)
+        state.tree.misses[arm] = 0
+        for turn, number in enumerate(sprout.waiting):
+            slot = state.slots[number]
+            slot.waits, slot.child = Waits.DECISION, added[turn % len(added)]
+    else:
+        _sprout_rejected(state, sprout)
+
+
+def _add_names(state: RunState, sprout: Sprout) -> list[int]:
+    """Ids of the nodes that the sprout's names make: those that may name a domain and are not known, within `want`."""
     assert state.rules is not None
     tree = state.tree
     added: list[int] = []
     above = {names.key(name) for name in tree.path_names(sprout.parent)}
-    for name in map(names.tidy, given):
+    for name in map(names.tidy, sprout.names):
         known = names.key(name) in above or tree.child_named(sprout.parent, name) is not None
         if len(added) < sprout.want and not known and not names.why_refused(name):
             added.append(tree.add(sprout.parent, name, state.rules.grow))
@@ -271,7 +289,6 @@ def _sprout_rejected(state: RunState, sprout: Sprout) -> None:
     arm = state.tree.unk_of[sprout.parent]
     state.tree.beta[arm] += 1
     state.tree.missed(arm, state.rules.sprout_failures)
-    del state.sprouts[sprout.parent]
     for number in sprout.waiting:
         slot = state.slots[number]
         slot.waits, slot.child = Waits.DECISION, -1
@@ -285,39 +302,21 @@ def _harvest_judged(state: RunState, event: Any, body: Any) -> None:
     slot = _answered_slot(state, event, body)
     if slot is None or state.rehearsing:
         return _count(state, "late")
-    leaf, tree = slot.path[-1], state.tree
-    if body.counted:
-        tree.reward(leaf, 1 if body.reward else 0)
-        tree.misses[leaf] = 0
-        if not tree.paired[leaf]:
-            tree.pair_stored(leaf)
-            state.pairs[leaf] = array("Q")
-        state.pairs[leaf].append(state.sequence)
-        _count(state, "harvests")
-    else:
-        _no_verdict(state, leaf, "no_verdict")
-    return _settle(state, slot)
+    return _answered(state, slot, "harvests" if body.counted else "no_verdict", 1 if body.reward else 0)
 
 
 def _harvest_failed(state: RunState, event: Any, body: Any) -> None:
     slot = _answered_slot(state, event, body)
     if slot is None:
         return _count(state, "late")
-    unavailable = body.failure == Failure.UNAVAILABLE
-    if unavailable or state.rehearsing:
-        _count(state, "unavailable" if unavailable else "rejected")
-    else:
-        _no_verdict(state, slot.path[-1], "rejected")
-    return _settle(state, slot, unavailable)
+    return _answered(state, slot, "unavailable" if body.failure == Failure.UNAVAILABLE else "rejected")
 
 
 def _rehearsal_answered(state: RunState, event: Any, body: Any) -> None:
     slot = _answered_slot(state, event, body)
     if slot is None or not state.rehearsing:
         return _count(state, "late")
-    state.rehearsals.setdefault(slot.path[-1], array("Q")).append(state.sequence)
-    _count(state, "rehearsals")
-    return _settle(state, slot)
+    return _answered(state, slot, "rehearsals")
 
 
 def _answered_slot(state: RunState, event: Any, body: Any) -> Slot | None:
@@ -328,11 +327,44 @@ def _answered_slot(state: RunState, event: Any, body: Any) -> Slot | None:
     return slot
 
 
-def _no_verdict(state: RunState, leaf: int, what: str) -> None:
-    """Nobody could answer or judge: no evidence about the target. A leaf where it goes on like that is closed."""
+def _answered(state: RunState, slot: Slot, what: str, reward: int = 0) -> None:
     assert state.rules is not None
-    _count(state, what)
-    state.tree.missed(leaf, state.rules.leaf_failures)
+    outcome = Outcome(what, state.sequence, reward)
+    if not state.rules.lockstep:
+        return _slot_settled(state, slot, outcome)
+    slot.waits, slot.outcome = Waits.TURN, outcome
+    return _take_turns(state)
+
+
+def _take_turns(state: RunState) -> None:
+    """In lockstep: once the results of all slots are in they take effect in the order of the slots, so that the order
+    in which they arrived leaves no trace in windows, failures in a row and ids."""
+    if any(slot.waits in (Waits.RESULT, Waits.SPROUT) for slot in state.slots):
+        return
+    for slot in state.slots:
+        if slot.waits == Waits.TURN and slot.outcome is not None:
+            _slot_settled(state, slot, slot.outcome)
+    for sprout in list(state.sprouts.values()):
+        _sprout_settled(state, sprout)
+
+
+def _slot_settled(state: RunState, slot: Slot, outcome: Outcome) -> None:
+    assert state.rules is not None
+    leaf, tree = slot.path[-1], state.tree
+    _count(state, outcome.what)
+    if outcome.what == "harvests":
+        tree.reward(leaf, outcome.reward)
+        tree.misses[leaf] = 0
+        if not tree.paired[leaf]:
+            tree.pair_stored(leaf)
+            state.pairs[leaf] = array("Q")
+        state.pairs[leaf].append(outcome.sequence)
+    elif outcome.what == "rehearsals":
+        state.rehearsals.setdefault(leaf, array("Q")).append(outcome.sequence)
+    elif outcome.what != "unavailable" and not state.rehearsing:
+        # Nobody could answer or judge: no evidence about the target. A leaf where it goes on like that is closed.
+        tree.missed(leaf, state.rules.leaf_failures)
+    _settle(state, slot, unavailable=outcome.what == "unavailable")
 
 
 # ---- rebirth and training --------------------------------------------------------------------------------------

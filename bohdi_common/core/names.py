@@ -8,6 +8,7 @@ import unicodedata
 MAX_NAME_CHARS = 64
 _RESERVED = frozenset({"unk", "root", "none", "other", "misc", "miscellaneous", "others"})
 _JOINERS = frozenset("\u200c\u200d")  # zero-width (non-)joiner: spelling in Persian, Hindi and others
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")  # letters to Unicode, nothing to the eye
 _MARKUP = frozenset('<>[]{}|\\`*_~^="')
 _LIST_MARK = re.compile(r"^(?:[-–—•·+]\s|#|\(?\d{1,3}[.):]\s)")
 
@@ -33,7 +34,7 @@ def why_refused(name: str) -> str:
         return "control character"
     if _MARKUP.intersection(name) or _LIST_MARK.match(name):
         return "markup"
-    if not any(unicodedata.category(ch)[0] in "LN" for ch in name):
+    if not any(unicodedata.category(ch)[0] in "LN" and ch not in _FILLERS for ch in name):
         return "no letter or digit"
     if key(name) in _RESERVED:
         return "reserved word"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
@@ -70,6 +71,12 @@ class Rules:
             return "a bound on failures, names or batch is below 1"
         if not self.sharpness >= 0:
             return "negative sharpness"
+        if self.introspection not in set(Introspection):
+            return "an introspection that is not known"
+        if not 0 <= self.threshold <= 1 or not 0 < self.slot_timeout_s < math.inf:
+            return "threshold outside 0 to 1, or a timeout that is none"
+        if not 0 <= self.passes < math.inf or not 0 <= self.rehearsal_share < 1 or not 0 <= self.replay_share <= 1:
+            return "passes or a share out of range"
         return ""
 
 
@@ -95,6 +102,7 @@ class Waits(IntEnum):
     SPROUT = 2  # a sprout under the last node of its path was asked for
     DECISION = 3  # the sprout is settled: the slot can go on
     NOTHING = 4  # settled
+    TURN = 5  # in lockstep: its result, or its sprout's, is in and takes effect when those of all slots are
 
 
 class Next(StrEnum):
@@ -106,6 +114,15 @@ class Next(StrEnum):
     INTROSPECTION = "introspection"
     TRAINING = "training"
     FINISH = "finish"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How what a slot asked came out: what it counts as, where it stands in the run, and the reward of a harvest."""
+
+    what: str
+    sequence: int
+    reward: int = 0
 
 
 @dataclass(slots=True)
@@ -121,6 +138,7 @@ class Slot:
     attempt: int = 0  # how often it went on after a sprout
     failures: int = 0  # sprouts that failed in it
     child: int = -1  # the new node from which it goes on; -1: the level is drawn again
+    outcome: Outcome | None = None  # while it waits for its turn
 
 
 @dataclass(slots=True)
@@ -133,6 +151,9 @@ class Sprout:
     waiting: list[int]
     asked: int
     asked_us: int
+    answered: bool = False  # and waits for its turn, with these names or
+    names: tuple[str, ...] = ()
+    unavailable: bool = False
 
 
 @dataclass(slots=True)
@@ -167,6 +188,7 @@ class RunState:
     paused: str = ""
     pauses: int = 0
     resumes: int = 0
+    controls: list[str] = field(default_factory=list)  # ids of the pauses and resumes: each takes effect once
     finished: str = ""
     sprouts: dict[int, Sprout] = field(default_factory=dict)
     training: Training | None = None

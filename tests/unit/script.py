@@ -1,0 +1,38 @@
+"""Models that say what the test wrote, for the handlers' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.models.port import Completion, Message, ModelRef, Reply, Sampling
+from tests import closed_loop
+
+Says = Callable[[str, str], str | list[str]]
+
+
+@dataclass
+class Script:
+    """`says` gives a model's text, or the texts of its samples in turn, from its name and what it is asked; it may raise
+    what the port may. A text that ends in "..." was cut by the token limit."""
+
+    says: Says
+    calls: list[tuple[ModelRef, list[Message], Sampling]] = field(default_factory=list)
+
+    async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
+        self.calls.append((model, messages, sampling))
+        said = self.says(model.name, messages[-1]["content"])
+        texts = [said] * sampling.n if isinstance(said, str) else said
+        assert len(texts) == sampling.n
+        return Reply(tuple(Completion(t, "length" if t.endswith("...") else "stop", 2) for t in texts), 3, 0.5)
+
+    async def close(self) -> None: ...
+
+
+def request(kind: str, body: dict[str, object], **sections: object) -> Event:
+    """A request of a run with the sources a, b, c and the micro-world's prompts."""
+    settings = closed_loop.settings(prompts="micro-v1", **sections)
+    event = Event(event_id="request", run_id="run", round=1, step=2, slot=3, schema_version=1)
+    getattr(event, kind).MergeFrom(type(getattr(event, kind))(request_hash="hash", settings=settings, **body))
+    return event

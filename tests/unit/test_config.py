@@ -1,0 +1,140 @@
+"""The configuration: mistakes are named by place, shipped files load, the paper's preset is the paper's."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bohdi_common.core.state import Rules
+from bohdi_common.events import events_pb2 as pb
+from bohdi_common.runtime.config import BadConfig, Config, load, parse
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def config(**changes: Any) -> Config:
+    raw: dict[str, Any] = {
+        "name": "x",
+        "sources": [{"name": "a", "path": "a"}, {"name": "b", "path": "b"}],
+        "target": {"name": "t", "path": "t"},
+    }
+    return parse(raw | changes, "x.yaml")
+
+
+def complaint(**changes: Any) -> str:
+    with pytest.raises(BadConfig) as told:
+        config(**changes)
+    return str(told.value)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_every_shipped_configuration_loads_and_gives_a_run_that_can_start(file: Path) -> None:
+    shipped = load(file)
+    models = (*shipped.sources, shipped.target)
+    digests = dict.fromkeys((*(model.name for model in models), *shipped.harvest.benchmarks), "0" * 64)
+    assert Rules.of(shipped.settings(1, digests)).problem() == ""
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert "demo.yaml" in {file.name for file in CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"bandit": {"stepz": 3}}, "x.yaml: bandit.stepz: unknown key"),
+        ({"nme": "x"}, "x.yaml: nme: unknown key"),
+        ({"sources": [{"name": "a", "path": "a", "temprature": 1}]}, "x.yaml: sources[0].temprature: unknown key"),
+        ({"bandit": {"threshold": 1.5}}, "x.yaml: bandit.threshold: "),
+        ({"bandit": {"window": 65}}, "x.yaml: bandit.window: "),
+        ({"bandit": {"slots": 0}}, "x.yaml: bandit.slots: "),
+        ({"bandit": {"sharpness": -1}}, "x.yaml: bandit.sharpness: "),
+        ({"bandit": {"introspection": "on"}}, "x.yaml: bandit.introspection: "),
+        ({"training": {"learning_rate": "fast"}}, "x.yaml: training.learning_rate: "),
+        ({"prompts": "none-v0"}, "x.yaml: prompts: there is no such prompt set"),
+        ({"sources": []}, "x.yaml: sources: "),
+        ({"target": {"name": "t"}}, "x.yaml: target.path: missing"),
+        ({"domains": [["one", "two"]]}, "x.yaml: domains: "),
+        ({"name": "no such/name"}, "x.yaml: name: "),
+    ],
+)
+def test_a_mistake_is_named_by_its_place(changes: dict[str, Any], place: str) -> None:
+    assert complaint(**changes).startswith(place)
+
+
+def test_a_complaint_shows_the_value() -> None:
+    assert complaint(bandit={"threshold": 1.5}).endswith(": 1.5")
+
+
+def test_every_mistake_has_a_line() -> None:
+    assert len(complaint(bandit={"slots": 0, "window": 0}, nme="x").splitlines()) == 3
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    assert "two models have one name" in complaint(target={"name": "a", "path": "t"})
+
+
+def test_a_tree_that_can_neither_grow_nor_has_domains_is_refused() -> None:
+    assert "the tree would stay empty" in complaint(bandit={"grow": False})
+
+
+def test_shares_that_leave_no_room_are_refused() -> None:
+    assert "together are above 1" in complaint(training={"rehearsal_share": 0.6, "replay_share": 0.6})
+
+
+def test_a_number_that_is_none_is_refused() -> None:
+    for section, key in (("bandit", "sharpness"), ("bandit", "threshold"), ("training", "learning_rate")):
+        assert key in complaint(**{section: {key: math.nan}})
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "a: [", "\x00"])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    with pytest.raises(BadConfig, match=r"odd\.yaml"):
+        load(file)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="nowhere.yaml: no such file"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_overrides_are_laid_over_the_file() -> None:
+    demo = next(file for file in CONFIGS if file.name == "demo.yaml")
+    changed = load(demo, {"bandit": {"rounds": 1}})
+    assert (changed.bandit.rounds, changed.bandit.steps) == (1, load(demo).bandit.steps)
+
+
+def test_the_paper_preset_has_the_published_values() -> None:
+    paper = config(preset="paper")
+    bandit, training = paper.bandit, paper.training
+    assert (bandit.steps, bandit.slots, bandit.window, bandit.threshold) == (3, 30, 20, 0.2)
+    assert (bandit.introspection, bandit.sharpness, bandit.rehearsal_questions) == ("paper", math.inf, 0)
+    assert (bandit.sprout_failures, bandit.slot_failures, bandit.sprout_names) == (10, 10, 1)
+    assert (training.examples, training.passes) == (3 * 60, 0.0)
+    assert (training.rehearsal_share, training.replay_share, training.average_last) == (0.0, 0.0, 1)
+    assert (training.learning_rate, training.epochs, training.batch, training.lora_rank) == (5e-6, 1, 128, 0)
+    assert (paper.judging.mode, paper.judging.both_orders, paper.judging.top_p) == ("leader", False, 0.95)
+    assert (paper.harvest.answer_top_p, paper.harvest.question_top_p, paper.harvest.question_samples) == (0.8, 0.95, 5)
+    assert (paper.sprout.samples, paper.sprout.top_p) == (5, 0.95)
+
+
+def test_a_preset_gives_way_to_what_the_file_says() -> None:
+    paper = config(preset="paper", bandit={"slots": 7})
+    assert (paper.bandit.slots, paper.bandit.window, paper.bandit.threshold) == (7, 20, 0.2)
+
+
+def test_settings_carry_every_value_into_the_run() -> None:
+    resolved = config(preset="paper").settings(5, {"a": "1", "b": "2", "t": "3"})
+    assert (resolved.seed, resolved.preset, resolved.bandit.introspection) == (5, "paper", pb.INTROSPECTION_PAPER)
+    assert (resolved.judging.mode, resolved.bandit.sharpness) == (pb.JUDGING_MODE_LEADER, math.inf)
+    assert [source.digest for source in resolved.sources] == ["1", "2"]
+
+
+@pytest.mark.parametrize("section", ["bandit", "sprout", "harvest", "judging", "training"])
+def test_the_sections_have_the_fields_of_their_messages(section: str) -> None:
+    message = pb.Settings.DESCRIPTOR.fields_by_name[section].message_type
+    in_proto = {field.name for field in message.fields} - {"benchmark_digests"}
+    assert set(Config.model_fields[section].annotation.model_fields) == in_proto  # type: ignore[union-attr]
