@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from event_log_contract import EventLogContract, ids, record
+from tests.contract.event_log_contract import EventLogContract, ids, record
 
 from bohdi_common.log import sqlite
 from bohdi_common.log.port import Done, LogError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import POSITIONS, save_tiny_model
+from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 from bohdi_common.models.huggingface import load_model, load_tokenizer
 from services.training import finetune

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import torch
-from tiny_models import POSITIONS, save_tiny_model
+from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 from bohdi_common.models import local
 from bohdi_common.models.huggingface import load_model, load_tokenizer

@@ -25,7 +25,7 @@ _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False,
 _DECORATION = re.compile(r"^(?:[-*•·>]+\s+|\(?\d{1,2}[.)]\s+|#+\s+)+")
 _QUOTES = "\"'`*_“”‘’«»„ \t"
 _NUMBER = re.compile(r"(?<![\w.-])(\d{1,2})(?![\w.])")
-_ABSTENTIONS = frozenset({"none", "none of them", "none of the above", "0"})
+_ABSTENTIONS = frozenset({"none", "none of them", "none of the above"})
 
 
 def available() -> list[str]:
@@ -88,10 +88,10 @@ class PromptSet:
         """Position in `candidates` of the answer that the judge chose; None is an abstention, as is whatever cannot
         be read: a guess at what a judge meant would be a vote that nobody cast."""
         reply = text.strip()
-        if reply.casefold().strip(". ") in _ABSTENTIONS:
-            return None
         if self.verdict_reply == "quote":
             return next((i for i, c in enumerate(candidates) if c == reply), None)
+        if reply.casefold().strip(". ") in _ABSTENTIONS:
+            return None
         numbers = {int(m) for m in _NUMBER.findall(reply)}
         if len(numbers) != 1:
             return None
