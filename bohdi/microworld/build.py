@@ -1,6 +1,6 @@
 """Builds the micro-world: four tokenizers and models from scratch, and the held-out benchmark.
 
-Deterministic by seed on one machine with the same libraries. About 16 CPU minutes in all.
+Deterministic by seed on one machine with the same libraries. About 20 CPU minutes in all.
 """
 
 from __future__ import annotations
