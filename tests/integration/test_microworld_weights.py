@@ -72,8 +72,11 @@ def test_a_source_plays_its_parts_in_the_loop(name):
     assert parts.verdicts_abstained >= 0.98
 
 
-def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"not a folder with a model") as refused:
+@pytest.mark.parametrize("config", [None, "{}", "not json"])
+def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path, config):
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match="not a model folder") as refused:
         evaluate.accuracy(tmp_path)
     assert "\n" not in str(refused.value)
 
