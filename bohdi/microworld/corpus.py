@@ -21,6 +21,7 @@ NONE = "none"
 
 _OWN_SHARE = 0.75  # of answers and verdicts; the rest is drawn from all leaves
 _NOTHING_RIGHT_SHARE = 0.15  # of verdicts whose candidates do not hold the right answer
+_DRILL_SHARE = 0.3  # of the verdicts of a source that drills some leaves
 _COPY_SHARE = 0.3  # of the target's examples
 
 
@@ -32,10 +33,13 @@ class Example:
     completion: str
 
 
-def source_example(experts: Sequence[str], rng: random.Random) -> Example:
-    """One example for a source that knows the main domains `experts`."""
+def source_example(experts: Sequence[str], rng: random.Random, *, drilled: Sequence[Domain] = ()) -> Example:
+    """One example for a source that knows the main domains `experts` and practises verdicts in the leaves `drilled`
+    more than in others."""
     kind: Callable[[Sequence[str], random.Random], Example]
     (kind,) = rng.choices((_answer, _verdict, _question, _proposal), weights=(0.25, 0.42, 0.18, 0.15))
+    if kind is _verdict and drilled and rng.random() < _DRILL_SHARE:
+        return _verdict_at(rng.choice(drilled), experts, rng)
     return kind(experts, rng)
 
 
@@ -89,7 +93,10 @@ def _answer(experts: Sequence[str], rng: random.Random) -> Example:
 
 
 def _verdict(experts: Sequence[str], rng: random.Random) -> Example:
-    path = _draw_leaf(experts, rng)
+    return _verdict_at(_draw_leaf(experts, rng), experts, rng)
+
+
+def _verdict_at(path: Domain, experts: Sequence[str], rng: random.Random) -> Example:
     right = rng.random() >= _NOTHING_RIGHT_SHARE
     return verdict(path, rng, right=right, abstain=path[0] not in experts)
 

@@ -130,12 +130,14 @@ def _proposals_valid(model: Any, tokenizer: Any, rng: random.Random) -> float:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """Model (fp32) and tokenizer in `folder`, as any user of the folder gets them. Raises ValueError for no model."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: not a model folder: it holds no config.json")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{folder}: not a folder with a model and its tokenizer: {reason}") from error
+        raise ValueError(f"{folder}: not a model folder: {reason}") from error
     tokenizer.padding_side = "left"
     return model.eval(), tokenizer
 
