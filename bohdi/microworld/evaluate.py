@@ -13,11 +13,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bohdi.microworld import BENCHMARK, corpus, world
 from bohdi.microworld.corpus import NONE, PROMPTS, Example
 from bohdi.microworld.world import Domain
+from bohdi_common.models.huggingface import load_model, load_tokenizer
 from bohdi_common.models.port import Message
 
 _BATCH = 256
@@ -133,12 +133,10 @@ def load(folder: Path) -> tuple[Any, Any]:
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: not a model folder: it holds no config.json")
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model, tokenizer = load_model(folder, torch.float32), load_tokenizer(folder)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{folder}: not a model folder: {reason}") from error
-    tokenizer.padding_side = "left"
     return model.eval(), tokenizer
 
 

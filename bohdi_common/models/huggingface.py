@@ -16,7 +16,8 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
-# from_pretrained swaps parts of torch while it builds a model: two at once leave one of them without its weights.
+# from_pretrained swaps parts of torch while it builds a model: two at once left one of them without its weights, or
+# with a head that was no longer tied to its embedding.
 _LOADING = threading.Lock()
 
 

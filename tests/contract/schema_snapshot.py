@@ -16,7 +16,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from bohdi_common.events import events_pb2
 
 FILE = Path(__file__).with_suffix(".json")
-_TYPES = {getattr(FieldDescriptor, name): name[5:].lower() for name in vars(FieldDescriptor) if name.startswith("TYPE_")}
+_TYPES = {
+    getattr(FieldDescriptor, name): name[5:].lower() for name in vars(FieldDescriptor) if name.startswith("TYPE_")
+}
 
 Snapshot = dict[str, dict[str, dict[str, Any]]]
 

@@ -94,7 +94,9 @@ def story(loop: Loop) -> list[Any]:
 @given(seeds)
 def test_in_lockstep_a_run_is_the_same_in_whatever_order_the_results_arrive(seed: int) -> None:
     world = World(
-        fails=lambda r: Failure.REJECTED if (r.slot * 7 + r.step) % 11 == 0 and r.HasField("harvest_requested") else None,
+        fails=lambda r: (
+            Failure.REJECTED if (r.slot * 7 + r.step) % 11 == 0 and r.HasField("harvest_requested") else None
+        ),
         verdict=lambda r: (r.slot + r.step) % 5 > 0,
         width=(3, 2, 2),
     )
@@ -225,7 +227,9 @@ def test_a_slot_is_given_up_after_its_failed_sprouts() -> None:
 
 def test_a_slot_goes_on_from_the_nearest_node_with_an_open_arm() -> None:
     """Nothing grows under m0, so its unk arm closes, and the slots that waited there are drawn from Root again."""
-    world = World(width=(2, 1, 1), fails=lambda r: Failure.REJECTED if list(r.sprout_requested.path) == ["m0"] else None)
+    world = World(
+        width=(2, 1, 1), fails=lambda r: Failure.REJECTED if list(r.sprout_requested.path) == ["m0"] else None
+    )
     loop = Loop(world, closed_loop.settings(bandit={"sprout_failures": 1, "slot_failures": 5}))
     assert loop.run().finished
     tree = loop.state.tree

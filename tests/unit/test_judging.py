@@ -52,7 +52,9 @@ async def test_the_event_says_all_that_training_and_provenance_need() -> None:
     assert [(answer.model, answer.text) for answer in body.answers] == list(ANSWERS.items())
     assert body.question_prompt_tokens == 9
     assert len(body.verdicts) == 6
-    assert all(verdict.reply == "six" and verdict.choice == 2 and verdict.prompt_tokens == 3 for verdict in body.verdicts)
+    assert all(
+        verdict.reply == "six" and verdict.choice == 2 and verdict.prompt_tokens == 3 for verdict in body.verdicts
+    )
 
 
 async def test_every_judge_sees_an_order_and_its_reverse_and_casts_one_vote() -> None:

@@ -165,7 +165,9 @@ async def test_no_bytes_raise(value: bytes) -> None:
     assert len(out.records) <= 1
 
 
-@pytest.mark.parametrize("error", [ValueError("x" * 10_000), AssertionError(), RecursionError(), TimeoutError(), OSError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("x" * 10_000), AssertionError(), RecursionError(), TimeoutError(), OSError()]
+)
 async def test_no_error_of_a_handler_goes_through(error: Exception) -> None:
     out = await processed(request("harvest_requested", HARVEST), error)
     assert [record.topic for record in out.records] == [DEAD.name, FEEDBACK.name]
