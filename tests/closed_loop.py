@@ -1,4 +1,4 @@
-"""A closed loop without models, files or clocks: bandits on a feedback log in memory, and a scripted world that answers.
+"""A closed loop without models, files or clocks: bandits on a feedback log in memory, a scripted world that answers.
 
 For tests, simulations and benchmarks. The log keeps the first event of an id, as the port says; the world's answers
 depend on what is asked and never on when, so that runs may be compared.

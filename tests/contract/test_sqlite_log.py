@@ -7,11 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.contract.event_log_contract import EventLogContract, ids, record
 
 from bohdi_common.log import sqlite
 from bohdi_common.log.port import Done, LogError
 from bohdi_common.log.sqlite import SqliteLog
+from tests.contract.event_log_contract import EventLogContract, ids, record
 
 
 class TestSqliteLog(EventLogContract):

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 from bohdi_common.models.huggingface import load_model, load_tokenizer
 from services.training import finetune
 from services.training.finetune import fine_tune
 from services.training.job import Example, FineTuned, FineTuning, TrainingDiverged, TrainingStopped
 from services.training.recipe import rate_factor
+from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 EXAMPLES = [Example([{"role": "user", "content": f"What is {i} plus 1?"}], f"It is {i + 1}.") for i in range(16)]
 

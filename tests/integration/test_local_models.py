@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import torch
-from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 from bohdi_common.models import local
 from bohdi_common.models.huggingface import load_model, load_tokenizer
 from bohdi_common.models.local import LocalModels
 from bohdi_common.models.port import Message, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
+from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 ONE, TWO = ModelRef("one"), ModelRef("two")
 GREEDY = Sampling(max_tokens=12)

@@ -14,8 +14,8 @@ Says = Callable[[str, str], str | list[str]]
 
 @dataclass
 class Script:
-    """`says` gives a model's text, or the texts of its samples in turn, from its name and what it is asked; it may raise
-    what the port may. A text that ends in "..." was cut by the token limit."""
+    """`says` gives a model's text, or the texts of its samples in turn, from its name and what it is asked; it may
+    raise what the port may. A text that ends in "..." was cut by the token limit."""
 
     says: Says
     calls: list[tuple[ModelRef, list[Message], Sampling]] = field(default_factory=list)

@@ -97,7 +97,7 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str) -> 
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="nowhere.yaml: no such file"):
+    with pytest.raises(BadConfig, match=r"nowhere\.yaml: no such file"):
         load(tmp_path / "nowhere.yaml")
 
 
