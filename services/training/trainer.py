@@ -112,7 +112,6 @@ def _settings(job: FineTuning) -> SFTConfig:
         remove_unused_columns=False,
         use_cpu=not on_gpu,
         bf16=on_gpu,
-        activation_checkpointing=on_gpu,
         gradient_checkpointing=on_gpu,
         seed=job.seed,
         report_to="none",
