@@ -106,7 +106,7 @@ def run_one(arm: str, seed: int, out: Path) -> None:
     cpu_s = time.process_time() - started
     assert state.finished, state.paused
     by_version = {
-        version: accuracy(model_folder(config, folder.versions, ModelRef("target", version)))
+        version: accuracy(model_folder(folder.versions, ModelRef("target", version, path=config.target.path)))
         for version in state.versions
     }
     last = by_version[state.versions[-1]]

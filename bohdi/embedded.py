@@ -110,7 +110,7 @@ async def host_run(
     versions.sweep()
 
     def folder_of(model: ModelRef) -> Path:
-        return model_folder(config, folder.versions, model)
+        return model_folder(folder.versions, model)
 
     models = parts.models(folder_of)
     try:
@@ -148,7 +148,7 @@ def _services(
         TreeExpansion(models),
         Generation(models, benchmark_of=place),
         Judging(models),
-        Training(models, Samples(log), versions, folder_of, fine_tune, on_step),
+        Training(models, Samples(lambda _: log), lambda _: versions, folder_of, fine_tune, on_step),
     ]
 
 

@@ -42,12 +42,12 @@ class Evaluation:
             match event.WhichOneof("body"):
                 case "run_started":
                     settings = event.run_started.settings
-                    self._target = settings.target.name
-                    await self._evaluate(event, ModelRef(self._target, BASE_VERSION))
+                    self._target = settings.target
+                    await self._evaluate(event, ModelRef.of(self._target, BASE_VERSION, event.run_id))
                     for source in settings.sources:
-                        await self._evaluate(event, ModelRef(source.name))
+                        await self._evaluate(event, ModelRef.of(source))
                 case "target_promoted":
-                    await self._evaluate(event, ModelRef(self._target, event.target_promoted.version))
+                    await self._evaluate(event, ModelRef.of(self._target, event.target_promoted.version, event.run_id))
                 case "run_finished":
                     return
 

@@ -137,12 +137,9 @@ def why_no_model(folder: Path) -> str:
     return ""
 
 
-def model_folder(config: Config, versions: Path, model: ModelRef) -> Path:
-    """The folder of a source, or of one version of the target."""
-    if model.name == config.target.name and model.version != BASE_VERSION:
-        return versions / model.version
-    entry = next(entry for entry in (*config.sources, config.target) if entry.name == model.name)
-    return place(entry.path)
+def model_folder(versions: Path, model: ModelRef) -> Path:
+    """The folder of a source, or of one version of the target, promoted ones being in `versions`."""
+    return place(model.path) if model.version in ("", BASE_VERSION) else versions / model.version
 
 
 def digest_of(path: Path) -> str:

@@ -1,7 +1,8 @@
 """The event-log port: append-only topics of bytes, at-least-once delivery, done marks. Adapter: `sqlite`.
 
-A topic is a sequence of records with offsets 0, 1, 2, ... in the order of appending. The log does not look into a
-value; it knows an event only by its id.
+A topic is a sequence of records with offsets 0, 1, 2, ... in the order of appending; where a store divides topics into
+partitions (Kafka), a log object looks at one of them. The log does not look into a value; it knows an event only by its
+id.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+Headers = tuple[tuple[str, str], ...]  # names and values, as they are written; for people and tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Record:
     key: str
     event_id: str
     value: bytes
+    headers: Headers = ()
 
 
 class Stored(NamedTuple):
@@ -31,6 +35,8 @@ class Stored(NamedTuple):
     key: str
     event_id: str
     value: bytes
+    headers: Headers = ()
+    partition: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from bohdi_common.log.sqlite_file import (
     as_log_error,
     connect,
     first_position,
+    headers_text,
     is_damage,
     log_errors,
     mark_checksum,
@@ -219,11 +220,12 @@ class SqliteLog(SqliteReader):
         if len(record.value) > RECORD_BYTES_MAX:
             size = f"{len(record.value)} bytes, over {RECORD_BYTES_MAX}"
             raise LogError(f"{self.path}: event {record.event_id!r} has {size}; shorten it before it is appended")
-        checksum = record_checksum(head.checksum, head.length, record.key, record.event_id, record.value)
+        headers = headers_text(record.headers)
+        checksum = record_checksum(head.checksum, head.length, record.key, record.event_id, record.value, headers)
         position = first_position(head.number) + head.length
         self._writing.execute(
-            "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
-            (position, head.number, record.key, record.event_id, record.value, checksum),
+            "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (position, head.number, record.key, record.event_id, record.value, headers, checksum),
         )
         heads[record.topic] = replace(head, length=head.length + 1, checksum=checksum)
         return head.length

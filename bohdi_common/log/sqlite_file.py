@@ -10,6 +10,7 @@ checksum, which tells when records are missing at the end. `cursors` and `marks`
 from __future__ import annotations
 
 import errno
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from bohdi_common.log.port import LogCorrupt, LogError, LogFull, LogNewer, Stored
+from bohdi_common.log.port import Headers, LogCorrupt, LogError, LogFull, LogNewer, Stored
 
 APPLICATION_ID = int.from_bytes(b"Bohd", "big")
 FORMAT = 1
@@ -32,7 +33,7 @@ SCHEMA = (
     "CREATE TABLE topics (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, length INTEGER NOT NULL,"
     " checksum INTEGER NOT NULL) STRICT",
     "CREATE TABLE records (position INTEGER PRIMARY KEY, topic INTEGER NOT NULL, key TEXT NOT NULL,"
-    " event_id TEXT NOT NULL, value BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT",
+    " event_id TEXT NOT NULL, value BLOB NOT NULL, headers TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT",
     "CREATE UNIQUE INDEX records_by_id ON records (topic, event_id)",
     "CREATE TABLE cursors (consumer TEXT NOT NULL, topic TEXT NOT NULL, offset INTEGER NOT NULL,"
     " checksum INTEGER NOT NULL, PRIMARY KEY (consumer, topic)) STRICT, WITHOUT ROWID",
@@ -68,9 +69,18 @@ def topic_checksum(topic: str) -> int:
     return crc32(topic.encode())
 
 
-def record_checksum(before: int, offset: int, key: str, event_id: str, value: bytes) -> int:
-    """Checksum of a record whose predecessor has the checksum `before`."""
-    return crc32(value, crc32(f"{offset}\0{key}\0{event_id}\0".encode(), before))
+def record_checksum(before: int, offset: int, key: str, event_id: str, value: bytes, headers: str) -> int:
+    """Checksum of a record whose predecessor has the checksum `before`. `headers`: as they stand in the file."""
+    return crc32(value, crc32(f"{offset}\0{key}\0{event_id}\0{headers}\0".encode(), before))
+
+
+def headers_text(headers: Headers) -> str:
+    """Headers as they stand in the file: JSON, or nothing where there are none."""
+    return json.dumps(headers, ensure_ascii=False) if headers else ""
+
+
+def _headers(text: str) -> Headers:
+    return tuple((name, value) for name, value in json.loads(text))
 
 
 def mark_checksum(consumer: str, topic: str, offset: int) -> int:
@@ -284,8 +294,8 @@ class SqliteReader:
         first, before = self._chain_before(topic, start)
         try:
             rows = self.query(
-                "SELECT position, key, event_id, value, checksum FROM records WHERE position >= ? AND position < ?"
-                " ORDER BY position",
+                "SELECT position, key, event_id, value, headers, checksum FROM records"
+                " WHERE position >= ? AND position < ? ORDER BY position",
                 first + start,
                 first + min(stop, start + READ_RECORDS),
             )
@@ -329,11 +339,11 @@ def _as_written(topic: str, start: int, first: int, before: int, rows: list[Any]
     good: list[Stored] = []
     offset, chain = start, before
     with suppress(TypeError):  # A damaged row can hold a value of another type.
-        for position, key, event_id, value, checksum in rows:
-            chain = record_checksum(chain, offset, key, event_id, value)
+        for position, key, event_id, value, headers, checksum in rows:
+            chain = record_checksum(chain, offset, key, event_id, value, headers)
             if chain != checksum or position != first + offset:
                 break
-            good.append(Stored(topic, offset, key, event_id, value))
+            good.append(Stored(topic, offset, key, event_id, value, _headers(headers) if headers else ()))
             offset += 1
     return good
 

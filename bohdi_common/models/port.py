@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, Self, TypedDict
 
 
 class Message(TypedDict):
@@ -50,10 +50,18 @@ class ModelRefused(Exception):
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which weights: `name` as in the run's settings, `version` of the target (empty for a source)."""
+    """Which weights: `name` and `path` as in the run's settings, `version` of the target (empty for a source) and the
+    run whose version it is: several runs may go through one service, each with models of its own."""
 
     name: str
     version: str = ""
+    run_id: str = ""
+    path: str = ""
+
+    @classmethod
+    def of(cls, settings: Any, version: str = "", run_id: str = "") -> Self:
+        """The model of a `bohdi.v1.ModelSettings`."""
+        return cls(settings.name, version, run_id, settings.path)
 
 
 class ChatModels(Protocol):

@@ -105,10 +105,16 @@ def record_of(event: Event) -> Record:
 
 
 def dead_record(stored: Stored, reason: str) -> Record:
-    """A record for `bohdi.dead`: the original bytes; where they stood and why they are here are in the key, which has
-    the form TOPIC/OFFSET/KEY: REASON."""
-    place = f"{stored.topic}/{stored.offset}"
-    return Record(DEAD.name, f"{place}/{stored.key}: {reason}"[:_REASON_CHARS], derived_id("dead", place), stored.value)
+    """A record for `bohdi.dead`: key and bytes of the original; headers say where it stood and why it is here."""
+    place = (stored.topic, stored.partition, stored.offset)
+    headers = (
+        ("topic", stored.topic),
+        ("partition", str(stored.partition)),
+        ("offset", str(stored.offset)),
+        ("event-id", stored.event_id),
+        ("reason", " ".join(reason.split())[:_REASON_CHARS]),
+    )
+    return Record(DEAD.name, stored.key, derived_id("dead", *place), stored.value, headers)
 
 
 _FAILED_AS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -51,7 +51,7 @@ class Generation:
         }
         if asked.rehearsal:
             return [await self._rehearse(event, question, common)]
-        answers = await self._answers(asked, question)
+        answers = await self._answers(event, question)
         usable = [answer for answer in answers if not answer["failed"]]
         if len(usable) < 2:
             return [self._failed(event, "fewer than two models answered", "answers", question)]
@@ -67,7 +67,7 @@ class Generation:
         sampling = Sampling(
             rules.question_max_tokens, leader.temperature_question, rules.question_top_p, rules.question_samples
         )
-        reply = await self.models.complete(ModelRef(leader.name), prompt.ask_question(asked.path), sampling)
+        reply = await self.models.complete(ModelRef.of(leader), prompt.ask_question(asked.path), sampling)
         usage.add(reply)
         gate = decontamination(tuple(self.benchmark_of(name) for name in rules.benchmarks))
         why_not = "the leader wrote no question"
@@ -80,15 +80,15 @@ class Generation:
             why_not = "every question stands in a benchmark"
         return None, why_not
 
-    async def _answers(self, asked: HarvestRequested, question: str) -> list[dict[str, Any]]:
+    async def _answers(self, event: Event, question: str) -> list[dict[str, Any]]:
         """The target's answer, then each source's. A source that is away takes no part; without the target there is
         nothing to learn, so its absence is raised."""
+        asked = event.harvest_requested
         settings = asked.settings
-        target = ModelRef(settings.target.name, asked.target_version)
+        target = ModelRef.of(settings.target, asked.target_version, event.run_id)
         calls = [self._answer(asked, target, question, settings.target.temperature_answer)]
         calls += [
-            self._answer(asked, ModelRef(source.name), question, source.temperature_answer)
-            for source in settings.sources
+            self._answer(asked, ModelRef.of(source), question, source.temperature_answer) for source in settings.sources
         ]
         answers = []
         for call, outcome in enumerate(await asyncio.gather(*calls, return_exceptions=True)):
@@ -104,7 +104,7 @@ class Generation:
     async def _rehearse(self, event: Event, question: str, common: dict[str, Any]) -> Event:
         """The target's own answer, greedy: what it would say is what it is to keep saying."""
         asked = event.harvest_requested
-        target = ModelRef(asked.settings.target.name, asked.target_version)
+        target = ModelRef.of(asked.settings.target, asked.target_version, event.run_id)
         answer = await self._answer(asked, target, question, _GREEDY)
         if answer["failed"]:
             return self._failed(event, f"the target's answer: {answer['failed']}", "answers", question)

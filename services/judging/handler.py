@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import JUDGING_MODE_LEADER, AnswersWritten, Event
+from bohdi_common.events.events_pb2 import JUDGING_MODE_LEADER, AnswersWritten, Event, ModelSettings
 from bohdi_common.events.topics import ANSWERS
 from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, ModelRef, ModelUnavailable, Sampling
@@ -60,7 +60,7 @@ class Judging:
         by_leader = settings.judging.mode == JUDGING_MODE_LEADER
         judges = [s for s in settings.sources if not by_leader or s.name == written.leader]
         outcomes = await asyncio.gather(
-            *(self._judge(written, candidates, j.name, j.temperature_verdict, fixed=by_leader) for j in judges),
+            *(self._judge(written, candidates, judge, fixed=by_leader) for judge in judges),
             return_exceptions=True,
         )
         verdicts: list[dict[str, Any]] = []
@@ -74,28 +74,26 @@ class Judging:
         return verdicts
 
     async def _judge(
-        self, written: AnswersWritten, candidates: list[int], judge: str, temperature: float, fixed: bool
+        self, written: AnswersWritten, candidates: list[int], judge: ModelSettings, fixed: bool
     ) -> list[dict[str, Any]]:
-        order = list(candidates) if fixed else votes.shuffled(candidates, written.request_hash, judge)
+        order = list(candidates) if fixed else votes.shuffled(candidates, written.request_hash, judge.name)
         orders = [order, order[::-1]] if written.settings.judging.both_orders else [order]
-        verdicts = list(await asyncio.gather(*(self._verdict(written, order, judge, temperature) for order in orders)))
+        verdicts = list(await asyncio.gather(*(self._verdict(written, order, judge) for order in orders)))
         if votes.agreed([verdict["choice"] for verdict in verdicts]) != votes.ABSTAINED:
             verdicts[0]["counted"] = True
         return verdicts
 
-    async def _verdict(
-        self, written: AnswersWritten, order: list[int], judge: str, temperature: float
-    ) -> dict[str, Any]:
+    async def _verdict(self, written: AnswersWritten, order: list[int], judge: ModelSettings) -> dict[str, Any]:
         settings = written.settings
         prompt = prompts.load(settings.prompts)
         shown = [" ".join(written.answers[i].text.split()) if prompt.verdict_reply == "quote" else
                  written.answers[i].text for i in order]  # fmt: skip
-        sampling = Sampling(settings.judging.max_tokens, temperature, settings.judging.top_p)
-        reply = await self.models.complete(ModelRef(judge), prompt.ask_verdict(written.question, shown), sampling)
+        sampling = Sampling(settings.judging.max_tokens, judge.temperature_verdict, settings.judging.top_p)
+        reply = await self.models.complete(ModelRef.of(judge), prompt.ask_verdict(written.question, shown), sampling)
         completion = reply.completions[0]
         position = prompt.read_verdict(completion.text, shown)
         return {
-            "judge": judge,
+            "judge": judge.name,
             "order": order,
             "choice": votes.ABSTAINED if position is None else order[position],
             "reply": completion.text[:_REPLY_CHARS],

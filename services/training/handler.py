@@ -36,11 +36,11 @@ Progress = Callable[[int, float], None]
 
 @dataclass
 class Training:
-    """`folder_of` finds a version's folder, the base included; `fine_tune` is the trainer."""
+    """`folder_of` finds a version's folder, the base included; `store_of` a run's versions; `fine_tune` trains."""
 
     models: ChatModels
     samples: Samples
-    versions: VersionStore
+    store_of: Callable[[str], VersionStore]
     folder_of: Callable[[ModelRef], Path]
     fine_tune: FineTune
     on_step: Progress = field(default=lambda step, loss: None)
@@ -58,14 +58,16 @@ class Training:
             _log.error("the training of %s failed: %s", asked.version, error)
             body = {"version": asked.version, "failure": Failure.REJECTED.value, "reason": str(error)[:500]}
             return [codec.result(event, self.name, self.clock(), "training_failed", body)]
-        digest = hashlib.sha256((self.versions.path(asked.version) / MANIFEST).read_bytes()).hexdigest()
+        manifest = self.store_of(event.run_id).path(asked.version) / MANIFEST
+        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
         body = {**about, "version": asked.version, "manifest_digest": digest, "trial_answer": trial}
         return [codec.result(event, self.name, self.clock(), "target_promoted", body)]
 
     async def _trained(self, run_id: str, asked: TrainingRequested) -> dict[str, Any]:
         """Makes the version unless it is there already; gives the figures of its making."""
-        standing = self.versions.path(asked.version) / MANIFEST
-        if standing.is_file() and not self.versions.check(asked.version):
+        versions = self.store_of(run_id)
+        standing = versions.path(asked.version) / MANIFEST
+        if standing.is_file() and not versions.check(asked.version):
             about = json.loads(standing.read_bytes())["about"]
             if about["request_hash"] == asked.request_hash:
                 return dict(about["figures"])
@@ -81,11 +83,11 @@ class Training:
     def _train(self, run_id: str, asked: TrainingRequested, stop: threading.Event) -> dict[str, Any]:
         settings = asked.settings.training
         examples, order = self._examples(run_id, asked)
-        target = asked.settings.target.name
-        out = self.versions.aside(asked.version)
+        target, versions = asked.settings.target, self.store_of(run_id)
+        out = versions.aside(asked.version)
         done = self.fine_tune(
             FineTuning(
-                base=self.folder_of(ModelRef(target, asked.base_version)),
+                base=self.folder_of(ModelRef.of(target, asked.base_version, run_id)),
                 out=out,
                 examples=examples,
                 order=order,
@@ -99,7 +101,7 @@ class Training:
                 max_tokens=settings.max_tokens,
                 lora_rank=settings.lora_rank,
                 lora_alpha=settings.lora_alpha,
-                average_with=[self.folder_of(ModelRef(target, version)) for version in asked.average_with],
+                average_with=[self.folder_of(ModelRef.of(target, v, run_id)) for v in asked.average_with],
                 seed=int(asked.request_hash, 16) % 2**_SEED_BITS,
                 stop=stop.is_set,
                 on_step=self.on_step,
@@ -113,7 +115,7 @@ class Training:
             "seconds": done.seconds,
             "tokens": done.tokens,
         }
-        self.versions.publish(asked.version, out, {"request_hash": asked.request_hash, "figures": figures})
+        versions.publish(asked.version, out, {"request_hash": asked.request_hash, "figures": figures})
         return figures
 
     def _examples(self, run_id: str, asked: TrainingRequested) -> tuple[list[Example], list[int]]:
@@ -130,7 +132,7 @@ class Training:
         first = next(iter(self.samples.fetch(run_id, [asked.samples[0]]).values()))
         messages = prompts.load(asked.settings.prompts).ask_answer(first.question)
         sampling = Sampling(asked.settings.harvest.answer_max_tokens)
-        model = ModelRef(asked.settings.target.name, asked.version)
+        model = ModelRef.of(asked.settings.target, asked.version, run_id)
         reply = await self.models.complete(model, messages, sampling)
         text = reply.completions[0].text.strip()
         if not text:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bohdi_common.events import codec
@@ -23,33 +24,34 @@ class Sample:
 
 
 class Samples:
-    """Reads samples of a run, and remembers how far into the log it has counted.
+    """Reads samples of runs, and remembers where the events of each stand: 8 bytes an event.
 
-    A run sequence is an event's place among those of its run; the offsets at which they stand are kept, 8 bytes each.
+    `log_of` gives the log that holds a run. A run sequence is an event's place among those of its run.
     """
 
-    def __init__(self, log: LogReader) -> None:
-        self._log = log
-        self._offsets: dict[str, list[int]] = {}
-        self._read_to = 0
+    def __init__(self, log_of: Callable[[str], LogReader]) -> None:
+        self._log_of = log_of
+        self._offsets: dict[str, array[int]] = {}
 
     def fetch(self, run_id: str, sequences: Sequence[int]) -> dict[int, Sample]:
-        """The samples at `sequences`, by sequence. Raises MissingSample."""
-        self._count()
-        offsets = self._offsets.get(run_id, [])
-        found = {}
-        for sequence in sequences:
-            if sequence >= len(offsets):
-                raise MissingSample(f"run {run_id} has no event {sequence}")
-            offset = offsets[sequence]
-            stored = next(iter(self._log.read(FEEDBACK.name, offset, offset + 1)))
-            found[sequence] = sample_of(codec.decode(stored.value))
-        return found
+        """The samples at `sequences`, by sequence, in one pass over the log between the first and the last of them.
+        Raises MissingSample."""
+        log = self._log_of(run_id)
+        offsets = self._counted(log, run_id)
+        beyond = [sequence for sequence in sequences if sequence >= len(offsets)]
+        if beyond:
+            raise MissingSample(f"run {run_id} has no event {beyond[0]}")
+        wanted = {offsets[sequence]: sequence for sequence in sequences}
+        if not wanted:
+            return {}
+        stored = log.read(FEEDBACK.name, min(wanted), max(wanted) + 1)
+        return {wanted[s.offset]: sample_of(codec.decode(s.value)) for s in stored if s.offset in wanted}
 
-    def _count(self) -> None:
-        for offset, event in feedback_events(self._log, self._read_to):
-            self._offsets.setdefault(event.run_id, []).append(offset)
-            self._read_to = offset + 1
+    def _counted(self, log: LogReader, run_id: str) -> array[int]:
+        offsets = self._offsets.setdefault(run_id, array("Q"))
+        start = offsets[-1] + 1 if offsets else 0
+        offsets.extend(offset for offset, event in feedback_events(log, start) if event.run_id == run_id)
+        return offsets
 
 
 def sample_of(event: Event) -> Sample:

@@ -10,7 +10,7 @@ from typing import Any
 from bohdi_common.core import names
 from bohdi_common.core.state import Failure
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event, SproutRequested
+from bohdi_common.events.events_pb2 import Event, ModelSettings, SproutRequested
 from bohdi_common.events.topics import SPROUT_REQUESTS
 from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, Message, ModelRef, ModelUnavailable, Sampling
@@ -66,7 +66,7 @@ class TreeExpansion:
         prompt = prompts.load(settings.prompts)
         messages = prompt.ask_names(asked.path, asked.known, asked.want)
         replies = await asyncio.gather(
-            *(self._sample(source.name, messages, asked, source.temperature_proposal) for source in settings.sources),
+            *(self._sample(source, messages, asked) for source in settings.sources),
             return_exceptions=True,
         )
         proposals: list[tuple[str, str]] = []
@@ -79,12 +79,10 @@ class TreeExpansion:
             raise ModelUnavailable("no source could be reached for a proposal")
         return proposals
 
-    async def _sample(
-        self, source: str, messages: list[Message], asked: SproutRequested, temperature: float
-    ) -> list[str]:
+    async def _sample(self, source: ModelSettings, messages: list[Message], asked: SproutRequested) -> list[str]:
         rules = asked.settings.sprout
-        sampling = Sampling(rules.max_tokens, temperature, rules.top_p, rules.samples)
-        reply = await self.models.complete(ModelRef(source), messages, sampling)
+        sampling = Sampling(rules.max_tokens, source.temperature_proposal, rules.top_p, rules.samples)
+        reply = await self.models.complete(ModelRef.of(source), messages, sampling)
         return [completion.text for completion in reply.completions]
 
 

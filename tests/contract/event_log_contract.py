@@ -98,6 +98,11 @@ class EventLogContract(ABC):
         await log.append([record(text, key=text)])
         assert [(stored.key, stored.event_id) for stored in log.read("facts")] == [(text, text)]
 
+    async def test_headers_are_kept(self, log: EventLog) -> None:
+        headers = (("reason", "нет: 'x'\n"), ("offset", "7"), ("offset", ""))
+        await log.append([Record("facts", "run", "a", b"value", headers), record("b")])
+        assert [stored.headers for stored in log.read("facts")] == [headers, ()]
+
     async def test_an_append_of_nothing_writes_nothing(self, log: EventLog) -> None:
         assert await log.append([]) == []
         assert log.end("facts") == 0

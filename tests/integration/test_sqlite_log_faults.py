@@ -311,7 +311,7 @@ TAMPERINGS = {
         "offset 9: the record is not what was written",
     ),
     "added": (
-        [f"INSERT INTO records VALUES ({FACTS + 300}, 1, 'k', 'new', x'00', 0)"],
+        [f"INSERT INTO records VALUES ({FACTS + 300}, 1, 'k', 'new', x'00', '', 0)"],
         "offset 300: a record stands behind the end",
     ),
     "topic removed": (["DELETE FROM topics WHERE number = 2"], "the topics are not those of the records"),

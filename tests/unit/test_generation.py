@@ -34,7 +34,8 @@ async def test_the_leader_asks_and_the_target_and_all_sources_answer() -> None:
     assert [(answer.model, answer.version, answer.text) for answer in body.answers] == [
         ("target", "r2", "target"), ("a", "", "a"), ("b", "", "b"), ("c", "", "c"),
     ]  # fmt: skip
-    assert models.calls[0][0] == ModelRef("b")
+    assert models.calls[0][0] == ModelRef("b", path="b")
+    assert models.calls[1][0] == ModelRef("target", "r2", "run", "target")
     assert models.calls[0][1][-1]["content"] == "Ask: Science > Physics > Optics"
 
 
