@@ -38,7 +38,7 @@ class Evaluation:
         """Evaluates what has not been, until the run is finished and all of it is."""
         for _, event in feedback_events(self.log):
             self._note(event)
-        async for event in follow_feedback(self.log, 0):
+        async for _, event in follow_feedback(self.log, 0):
             match event.WhichOneof("body"):
                 case "run_started":
                     settings = event.run_started.settings

@@ -64,6 +64,10 @@ class LogFull(LogError):
     """The disk took no more; nothing of the refused append is in the log."""
 
 
+class LogUnavailable(LogError):
+    """The log's broker is away; the same call may succeed later. Some of an append may be in the log all the same."""
+
+
 class LogNewer(LogError):
     """Written by a newer format than this program reads."""
 
@@ -83,7 +87,15 @@ class LogReader(Protocol):
         ...
 
 
-class EventLog(LogReader, Protocol):
+class FollowedLog(LogReader, Protocol):
+    """What a reader needs that goes on with a log as it grows."""
+
+    def follow(self, topic: str, start: int) -> AsyncIterator[Stored]:
+        """As `read`, and then every record appended later, without end, each as soon as its commit is durable."""
+        ...
+
+
+class EventLog(FollowedLog, Protocol):
     """One host's access to the log of its runs. One contract suite holds every adapter to this (tests/contract)."""
 
     async def append(self, records: Sequence[Record], done: Done | None = None) -> list[int]:
@@ -91,10 +103,6 @@ class EventLog(LogReader, Protocol):
 
         A record whose event id its topic already holds is not written again. Returns each record's offset, that of
         the first of its id. Concurrent calls share a commit. Raises LogFull or LogError with nothing written."""
-        ...
-
-    def follow(self, topic: str, start: int) -> AsyncIterator[Stored]:
-        """As `read`, and then every record appended later, without end, each as soon as its commit is durable."""
         ...
 
     def cursor(self, consumer: str, topic: str) -> int:

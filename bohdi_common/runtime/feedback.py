@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
-from bohdi_common.log.port import EventLog, LogReader, Stored
+from bohdi_common.log.port import FollowedLog, LogReader, Stored
 
 _log = logging.getLogger("bohdi")
 
@@ -22,12 +22,12 @@ def feedback_events(log: LogReader, start: int = 0, stop: int | None = None) -> 
             yield stored.offset, event
 
 
-async def follow_feedback(log: EventLog, start: int) -> AsyncIterator[Event]:
-    """The events from offset `start` on, and every later one as it comes, without end."""
+async def follow_feedback(log: FollowedLog, start: int) -> AsyncIterator[tuple[int, Event]]:
+    """(offset, event) from offset `start` on, and every later one as it comes, without end."""
     async for stored in log.follow(FEEDBACK.name, start):
         event = _event_in(stored)
         if event is not None:
-            yield event
+            yield stored.offset, event
 
 
 def events_of(log: LogReader, run_id: str, stop: int | None = None) -> Iterator[Event]:

@@ -7,6 +7,7 @@ done mark are one append, so that after a crash what is marked done is not asked
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,27 +16,19 @@ from typing import Protocol
 
 from bohdi_common.core.state import RunState
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
 from bohdi_common.log.port import Done, EventLog, Stored
-from bohdi_common.runtime.feedback import feedback_events, follow_feedback
-from bohdi_common.runtime.shell import Service, Shell, record_of
+from bohdi_common.runtime.manager_host import Manager, ManagerHost
+from bohdi_common.runtime.shell import Service, Shell
 
 _INBOX_POLL_S = 0.25
-_TICK_S = 1.0
 _DEFAULT_CAPACITY = 64
 
 
-class Manager(Protocol):
-    """The bandit, as the host sees it."""
+class Bandit(Manager, Protocol):
+    """The bandit of one run."""
 
-    name: str
     state: RunState
-
-    def fold(self, event: Event) -> None: ...
-    def start(self) -> list[Event]: ...
-    def handle(self, event: Event) -> list[Event]: ...
-    def tick(self) -> list[Event]: ...
 
 
 @dataclass
@@ -47,37 +40,42 @@ class LocalHost:
 
     log: EventLog
     services: Sequence[Service]
-    bandit: Manager
+    bandit: Bandit
     inbox_folder: Path
     capacity: Mapping[str, int] = field(default_factory=dict)
     companions: Sequence[Callable[[], Awaitable[None]]] = ()
     on_event: Callable[[Event], None] = field(default=lambda event: None)
     drain_s: float = 10.0
     in_flight: dict[str, int] = field(default_factory=dict, init=False)
+    _past: int = field(default=sys.maxsize, init=False)
     _over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _handling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def run(self, stop: asyncio.Event) -> RunState:
         """The state at the end: `finished`, `paused`, or neither when `stop` was set. Raises the first error that no
         handler could turn into an event (LogError, NewerSchema)."""
-        start = self._fold_past()
+        bandit_host = ManagerHost(self.log, self.log.append, self.bandit, on_event=self._folded)
+        bandit_host.start = self._past = bandit_host.fold_past()
+        self._look()
         try:
             async with asyncio.TaskGroup() as group:
                 companions = [group.create_task(_awaited(companion)) for companion in self.companions]
                 intakes = [group.create_task(self._consume(group, Shell(service))) for service in self.services]
-                intakes += [group.create_task(task) for task in (self._decide(start), self._tick(), self._commands())]
+                intakes += [group.create_task(task) for task in (bandit_host.run(), self._commands())]
                 await _first(self._over, stop)
                 await self._wind_down(intakes, companions)
         except BaseExceptionGroup as errors:
             raise _leaf(errors) from None
         return self.bandit.state
 
-    def _fold_past(self) -> int:
-        end = self.log.end(FEEDBACK.name)
-        for _, event in feedback_events(self.log, 0, end):
-            self.bandit.fold(event)
-            self.on_event(event)
-        return end
+    def _folded(self, offset: int, event: Event) -> None:
+        self.on_event(event)
+        if offset >= self._past:  # a pause of the past was resumed since
+            self._look()
+
+    def _look(self) -> None:
+        if self.bandit.state.finished or self.bandit.state.paused:
+            self._over.set()
 
     async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:
         """Takes in no more, lets what is in flight finish within `drain_s` (what does not is done again after a
@@ -117,30 +115,6 @@ class LocalHost:
     async def _handle(self, shell: Shell, stored: Stored) -> None:
         records = await shell.process(stored)
         await self.log.append(records, Done(shell.service.name, stored.topic, stored.offset))
-
-    # ---- the bandit --------------------------------------------------------------------------------------------
-
-    async def _decide(self, start: int) -> None:
-        await self._append(self.bandit.start())
-        self._look()
-        async for event in follow_feedback(self.log, start):
-            outputs = self.bandit.handle(event)
-            self.on_event(event)
-            await self._append(outputs)
-            self._look()
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            await self._append(self.bandit.tick())
-
-    def _look(self) -> None:
-        if self.bandit.state.finished or self.bandit.state.paused:
-            self._over.set()
-
-    async def _append(self, events: Sequence[Event]) -> None:
-        if events:
-            await self.log.append([record_of(event) for event in events])
 
     async def _commands(self) -> None:
         """What the command line asked of this host: it writes into the inbox, never into the log."""
