@@ -111,7 +111,7 @@ def dead_record(stored: Stored, reason: str) -> Record:
         ("topic", stored.topic),
         ("partition", str(stored.partition)),
         ("offset", str(stored.offset)),
-        ("event-id", stored.event_id),
+        ("original-event-id", stored.event_id),
         ("reason", " ".join(reason.split())[:_REASON_CHARS]),
     )
     return Record(DEAD.name, stored.key, derived_id("dead", *place), stored.value, headers)

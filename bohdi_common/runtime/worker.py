@@ -28,7 +28,7 @@ def handling(shell: Shell, append: Append) -> Callable[[Stored], Awaitable[None]
 
 async def until_durable(append: Append, records: Sequence[Record]) -> None:
     """Appends, and while the log is away tries again with growing pauses, without end: a host that waits shows it in
-    its health, and an input that is not acknowledged is never lost. What cannot ever be appended is raised (LogError)."""
+    its health, and an input that is not acknowledged is never lost. Raises LogError for what can never be appended."""
     pause_s = _FIRST_PAUSE_S
     while records:
         try:

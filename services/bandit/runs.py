@@ -11,8 +11,8 @@ from services.bandit.handler import Bandit
 
 @dataclass
 class Runs:
-    """A bandit for every run that was started and is not over. Of a run that is over only its id is kept: what comes for
-    it later moves nothing."""
+    """A bandit for every run that was started and is not over. Of a run that is over only its id is kept: what
+    comes for it later moves nothing."""
 
     bandit_of: Callable[[str], Bandit] = Bandit
     going: dict[str, Bandit] = field(default_factory=dict)

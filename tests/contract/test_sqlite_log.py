@@ -73,7 +73,7 @@ class TestSqliteLog(EventLogContract):
             "UPDATE records SET value = x'00'",
             "DELETE FROM records",
             "INSERT OR REPLACE INTO records SELECT position, topic, key, event_id, x'00', '', checksum FROM records",
-            "INSERT OR REPLACE INTO records SELECT position + 9, topic, key, event_id, x'00', '', checksum FROM records",
+            "INSERT OR REPLACE INTO records SELECT position+9, topic, key, event_id, x'00', '', checksum FROM records",
         ],
     )
     async def test_a_record_cannot_be_changed_or_removed(self, log: SqliteLog, statement: str) -> None:

@@ -1,0 +1,202 @@
+"""Reading one partition of the topics on Kafka: replay and analysis by kafka-python, following by aiokafka."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import kafka.errors
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as kafka_errors
+from kafka import KafkaConsumer
+from kafka import TopicPartition as PythonPartition
+
+from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, stored
+from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.port import LogCorrupt, LogUnavailable, Stored
+
+_FETCH_BYTES = RECORD_BYTES_MAX + OVERHEAD_BYTES_MAX
+_POLL_MS = 500
+_SILENCE_POLLS_MAX = 60  # so long a broker may keep silent about records that it says it has
+_FOLLOW_POLL_MS = 200
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 5.0
+
+
+class KafkaReader:
+    """The log as it stands in one partition of each topic; topics are named behind `prefix`.
+
+    `read` and `end` may be called from any thread. A record that the broker or the way to it changed fails its CRC and
+    is never given."""
+
+    def __init__(self, settings: KafkaSettings, partition: int = 0, prefix: str = "") -> None:
+        self.partition = partition
+        self._settings = settings
+        self._prefix = prefix
+        self._one_at_a_time = threading.Lock()
+        self._consumer: KafkaConsumer | None = None
+        self._position: tuple[str, int] = ("", -1)
+        self._closed = False
+
+    # ---- replay ------------------------------------------------------------------------------------------------
+
+    def read(self, topic: str, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
+        """As the port says, from the oldest record that the broker keeps. Raises LogUnavailable."""
+        if start < 0:
+            raise ValueError(f"start must not be below 0: {start}")
+        end = self.end(topic)
+        return self._records(topic, start, end if stop is None else min(stop, end))
+
+    def end(self, topic: str) -> int:
+        """As the port says; 0 for a topic that is not there."""
+        with self._one_at_a_time, self._errors():
+            there = self._python()
+            if self.partition not in (there.partitions_for_topic(self._prefix + topic) or ()):
+                return 0
+            place = PythonPartition(self._prefix + topic, self.partition)
+            return int(there.end_offsets([place])[place])
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; 0 when it is not there."""
+        with self._one_at_a_time, self._errors():
+            return len(self._python().partitions_for_topic(self._prefix + topic) or ())
+
+    def offset_since(self, topic: str, time_ms: int) -> int:
+        """Offset of the first record of this partition that the broker stamped at `time_ms` or later; the end when
+        there is none."""
+        end = self.end(topic)
+        with self._one_at_a_time, self._errors():
+            place = PythonPartition(self._prefix + topic, self.partition)
+            found = self._python().offsets_for_times({place: time_ms}) if end else {}
+            return end if found.get(place) is None else int(found[place].offset)
+
+    def close_reading(self) -> None:
+        """Lets go of the connections; `follow` iterators end."""
+        self._closed = True
+        with self._one_at_a_time:
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                consumer.close()
+
+    def _records(self, topic: str, start: int, stop: int) -> Iterator[Stored]:
+        silent = 0
+        while start < stop:
+            batch = self._batch(topic, start)
+            silent = 0 if batch else silent + 1
+            if silent > _SILENCE_POLLS_MAX:
+                raise LogUnavailable(f"{self._settings.bootstrap}: no record of {topic} offset {start} came; try again")
+            for record in batch:
+                if record.offset >= stop:
+                    return
+                yield stored(topic, record)
+                start = record.offset + 1
+
+    def _batch(self, topic: str, start: int) -> list[Any]:
+        """The next records from `start` on, none if none came in time. Several readings take turns on one consumer."""
+        place = PythonPartition(self._prefix + topic, self.partition)
+        with self._one_at_a_time, self._errors():
+            consumer = self._python()
+            if self._position != (topic, start):
+                consumer.assign([place])
+                consumer.seek(place, start)
+            batch = consumer.poll(timeout_ms=_POLL_MS).get(place, [])
+            self._position = (topic, batch[-1].offset + 1 if batch else start)
+            return list(batch)
+
+    def _python(self) -> KafkaConsumer:
+        if self._closed:
+            raise LogUnavailable(f"{self._settings.bootstrap}: the log is closed")
+        if self._consumer is None:
+            self._consumer = KafkaConsumer(
+                **self._settings.for_kafka_python(),
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                max_poll_records=5000,
+            )
+        return self._consumer
+
+    def _errors(self) -> _OneLine:
+        return _OneLine(self._settings)
+
+    # ---- following ---------------------------------------------------------------------------------------------
+
+    async def follow(self, topic: str, start: int) -> AsyncIterator[Stored]:
+        """As the port says. Waits for a broker that is away. Raises LogCorrupt when records that were to come are gone."""
+        if start < 0:
+            raise ValueError(f"start must not be below 0: {start}")
+        consumer = await self._following()
+        if consumer is None:
+            return
+        place = TopicPartition(self._prefix + topic, self.partition)
+        try:
+            consumer.assign([place])
+            await self._seek(consumer, place, start)
+            while not self._closed:
+                try:
+                    came = await consumer.getmany(place, timeout_ms=_FOLLOW_POLL_MS)
+                except kafka_errors.OffsetOutOfRangeError as error:
+                    raise LogCorrupt(
+                        f"{self._settings.bootstrap}: topic {topic}/{self.partition}: records from offset {start} on "
+                        "are gone; restore the topic from a copy"
+                    ) from error
+                for record in came.get(place, ()):
+                    if record.offset >= start:
+                        yield stored(topic, record)
+        finally:
+            await consumer.stop()
+
+    async def _following(self) -> AIOKafkaConsumer | None:
+        """A consumer that has reached the broker, however long that takes; None when the log was closed meanwhile."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._closed:
+            consumer = AIOKafkaConsumer(
+                **self._settings.for_aiokafka(),
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                fetch_max_wait_ms=_POLL_MS,
+            )
+            try:
+                await consumer.start()
+            except kafka_errors.KafkaConnectionError:
+                with suppress(kafka_errors.KafkaError):
+                    await consumer.stop()
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                return consumer
+        return None
+
+    async def _seek(self, consumer: AIOKafkaConsumer, place: TopicPartition, start: int) -> None:
+        """To `start`, or to the end when that comes before it: a position behind the end is out of range to a broker."""
+        end = start
+        while not self._closed:
+            with suppress(kafka_errors.KafkaError):
+                end = (await consumer.end_offsets([place]))[place]
+                break
+            await asyncio.sleep(_FIRST_PAUSE_S)
+        consumer.seek(place, min(start, end))
+
+
+class _OneLine:
+    """Turns what kafka-python raises into the port's errors."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, kafka.errors.CorruptRecordError):
+            raise LogCorrupt(f"{self._settings.bootstrap}: a record fails its checksum: {error}") from error
+        if isinstance(error, kafka.errors.OffsetOutOfRangeError):
+            raise LogCorrupt(f"{self._settings.bootstrap}: records are gone: {error}") from error
+        if isinstance(error, kafka.errors.KafkaError):
+            said = " ".join(f"{type(error).__name__} {error}".split())
+            raise LogUnavailable(f"{self._settings.bootstrap}: {said}; is the broker there?") from error

@@ -1,0 +1,8 @@
+"""stub"""
+from dataclasses import dataclass
+from typing import Any
+@dataclass(frozen=True)
+class KafkaSettings:
+    bootstrap: str
+    def for_aiokafka(self) -> dict[str, Any]: return {"bootstrap_servers": self.bootstrap}
+    def for_kafka_python(self) -> dict[str, Any]: return {"bootstrap_servers": self.bootstrap}
