@@ -31,6 +31,7 @@ from bohdi_common.events.events_pb2 import Event, RunPaused
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
 from bohdi_common.log.port import LogError
+from bohdi_common.models.places import place
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.feedback import events_of
@@ -267,8 +268,6 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Held-out accuracy of a model folder, by domain."""
-    from bohdi.run_folder import place
-
     folder, questions = place(str(model)), place(benchmark)
     if why := why_no_model(folder):
         raise BadConfig(f"{model}: {why}")

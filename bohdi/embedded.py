@@ -12,27 +12,37 @@ from pathlib import Path
 
 from bohdi import __version__
 from bohdi.evaluation import Evaluation
-from bohdi.run_folder import RunFolder, digest_of, model_folder, place
+from bohdi.run_folder import RunFolder, digest_of
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunResumed, RunStarted
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.models.adapters import local_models, prepare_torch
+from bohdi_common.models.places import model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.config import Config
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
+from services.generation import handler as generation
 from services.generation.handler import Generation
+from services.judging import handler as judging
 from services.judging.handler import Judging
+from services.training import handler as training
 from services.training.handler import FineTune, Training
 from services.training.samples import Samples
+from services.tree_expansion import handler as tree_expansion
 from services.tree_expansion.handler import TreeExpansion
 
-# Inputs in flight. Whole steps wait for models that answer in batches; one training fills the machine.
-CAPACITY = {"tree_expansion": 16, "generation": 128, "judging": 128, "training": 1}
+CAPACITY = {
+    "tree_expansion": tree_expansion.CAPACITY,
+    "generation": generation.CAPACITY,
+    "judging": judging.CAPACITY,
+    "training": training.CAPACITY,
+}
 
 
 @dataclass
@@ -62,15 +72,10 @@ class Watcher:
 
 def real_parts() -> Parts:
     """Models in this process by transformers, fine-tuned by TRL. Imports torch: seconds, so only when needed."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every model is a folder; nothing is ever asked of the network
-    import torch
-
-    from bohdi_common.models.local import LocalModels
+    prepare_torch()
     from services.training.finetune import fine_tune
 
-    torch.set_num_threads(1)  # two were up to 15 times slower where cores are shared
-    torch.set_flush_denormal(True)
-    return Parts(models=LocalModels, fine_tune=fine_tune)
+    return Parts(models=local_models, fine_tune=fine_tune)
 
 
 def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:

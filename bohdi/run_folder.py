@@ -8,17 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from bohdi.microworld import BENCHMARK, WEIGHTS
-from bohdi_common.core.state import BASE_VERSION
 from bohdi_common.log.port import LogReader
 from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
-from bohdi_common.models.port import ModelRef
+from bohdi_common.models.places import SHIPPED, place
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.feedback import feedback_events
 from services.generation.gates import BadBenchmark, read_questions
-
-_SHIPPED = "microworld:"
 
 
 class NoRun(Exception):
@@ -89,14 +85,14 @@ def resolved(config: Config, beside: Path) -> Config:
         path = place(entry.path, beside)
         if why := why_no_model(path):
             complaints.append(f"{where}.path: {why}: {entry.path!r}")
-        return entry.model_copy(update={"path": entry.path if entry.path.startswith(_SHIPPED) else str(path)})
+        return entry.model_copy(update={"path": entry.path if entry.path.startswith(SHIPPED) else str(path)})
 
     def benchmark(name: str, where: str) -> str:
         try:
             read_questions(place(name, beside))
         except BadBenchmark as error:
             complaints.append(f"{where}: {error}")
-        return name if name.startswith(_SHIPPED) else str(place(name, beside))
+        return name if name.startswith(SHIPPED) else str(place(name, beside))
 
     evaluation = config.evaluation
     if evaluation is not None:
@@ -115,15 +111,6 @@ def resolved(config: Config, beside: Path) -> Config:
     return whole
 
 
-def place(name: str, beside: Path = Path()) -> Path:
-    """The file or folder that a configuration names: `microworld:NAME` is one of those shipped."""
-    if name == f"{_SHIPPED}heldout":
-        return BENCHMARK
-    if name.startswith(_SHIPPED):
-        return WEIGHTS / name.removeprefix(_SHIPPED)
-    return (beside / name).resolve()
-
-
 def why_no_model(folder: Path) -> str:
     """Why transformers cannot load a model from `folder`; empty when all that it needs is there."""
     if not folder.is_dir():
@@ -135,11 +122,6 @@ def why_no_model(folder: Path) -> str:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         return "a model folder without a tokenizer: save the tokenizer into it"
     return ""
-
-
-def model_folder(versions: Path, model: ModelRef) -> Path:
-    """The folder of a source, or of one version of the target, promoted ones being in `versions`."""
-    return place(model.path) if model.version in ("", BASE_VERSION) else versions / model.version
 
 
 def digest_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bohdi_common.core import draws, swblrt
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import BASE_VERSION, Introspection, Next, Rules, RunState, Slot, Waits
+from bohdi_common.core.state import BASE_VERSION, Introspection, Next, Rules, RunState, Slot, Sprout, Training, Waits
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 
 _FORMS = {Introspection.PAPER: "paper", Introspection.TWO_SAMPLE: "two_sample"}
@@ -24,7 +24,8 @@ _FORMS = {Introspection.PAPER: "paper", Introspection.TWO_SAMPLE: "two_sample"}
 
 @dataclass(frozen=True)
 class Fact:
-    """An event to be written: the kind of its body and the fields, by their names in the proto."""
+    """An event to be written: the kind of its body and the fields, by their names in the proto. `time_us`: when what a
+    request asks was asked first; 0 for what happens now."""
 
     event_id: str
     kind: str
@@ -32,6 +33,7 @@ class Fact:
     step: int
     slot: int
     body: dict[str, Any]
+    time_us: int = 0
 
 
 def decide(state: RunState, now_us: int) -> list[Fact]:
@@ -68,13 +70,13 @@ def requests(state: RunState, since: int = 0) -> Iterator[Fact]:
     """
     for number, slot in enumerate(state.slots):
         if slot.waits == Waits.RESULT and slot.asked >= since:
-            yield _request(state, "harvest_requested", slot.request_hash, number, _harvest(state, slot))
+            yield _request(state, "harvest_requested", slot, number, _harvest(state, slot))
     for sprout in state.sprouts.values():
         if sprout.asked >= since:
             known = [state.tree.name[child] for child in state.tree.children(sprout.parent)]
             path = state.tree.path_names(sprout.parent)
             body = {"parent": sprout.parent, "path": path, "known": known, "want": sprout.want}
-            yield _request(state, "sprout_requested", sprout.request_hash, sprout.waiting[0], body)
+            yield _request(state, "sprout_requested", sprout, sprout.waiting[0], body)
     training = state.training
     if training is not None and training.asked >= since:
         body = {
@@ -83,7 +85,7 @@ def requests(state: RunState, since: int = 0) -> Iterator[Fact]:
             "version": training.version,
             "average_with": list(training.average_with),
         }
-        yield _request(state, "training_requested", training.request_hash, 0, body)
+        yield _request(state, "training_requested", training, 0, body)
 
 
 def slot_hash(state: RunState, number: int, path: Sequence[int], leader: str, rehearsal: bool, attempt: int) -> str:
@@ -267,9 +269,10 @@ def _from_store(store: dict[int, Any], leaves: NDArray[np.int64], rng: np.random
 # ---- requests --------------------------------------------------------------------------------------------------
 
 
-def _request(state: RunState, kind: str, request_hash: str, slot: int, body: dict[str, Any]) -> Fact:
-    event_id = derived_id(state.run_id, kind, request_hash)
-    return Fact(event_id, kind, state.round, state.step, slot, {"request_hash": request_hash, **body})
+def _request(state: RunState, kind: str, asked: Slot | Sprout | Training, slot: int, body: dict[str, Any]) -> Fact:
+    event_id = derived_id(state.run_id, kind, asked.request_hash)
+    body = {"request_hash": asked.request_hash, **body}
+    return Fact(event_id, kind, state.round, state.step, slot, body, asked.asked_us)
 
 
 def _harvest(state: RunState, slot: Slot) -> dict[str, Any]:

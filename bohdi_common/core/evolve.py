@@ -405,6 +405,7 @@ def _training_drawn(state: RunState, event: Any, body: Any) -> None:
         tuple(body.samples),
         tuple(body.average_with),
         state.sequence,
+        event.time_us,
     )
     return None
 

@@ -166,6 +166,7 @@ class Training:
     samples: tuple[int, ...]
     average_with: tuple[str, ...]
     asked: int
+    asked_us: int
 
 
 @dataclass(slots=True)

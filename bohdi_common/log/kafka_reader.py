@@ -126,7 +126,7 @@ class KafkaReader:
     # ---- following ---------------------------------------------------------------------------------------------
 
     async def follow(self, topic: str, start: int) -> AsyncIterator[Stored]:
-        """As the port says. Waits for a broker that is away. Raises LogCorrupt when records that were to come are gone."""
+        """As the port says. Waits for a broker that is away. Raises LogCorrupt when records to come are gone."""
         if start < 0:
             raise ValueError(f"start must not be below 0: {start}")
         consumer = await self._following()
@@ -174,7 +174,7 @@ class KafkaReader:
         return None
 
     async def _seek(self, consumer: AIOKafkaConsumer, place: TopicPartition, start: int) -> None:
-        """To `start`, or to the end when that comes before it: a position behind the end is out of range to a broker."""
+        """To `start`, or to the end if that comes first: a position behind the end is out of range to a broker."""
         end = start
         while not self._closed:
             with suppress(kafka_errors.KafkaError):

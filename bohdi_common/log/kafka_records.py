@@ -33,9 +33,7 @@ def encoded(record: Record, described: Headers) -> dict[str, Any]:
         size = f"{len(record.value)} bytes, over {RECORD_BYTES_MAX}"
         raise LogError(f"event {record.event_id!r} has {size}; shorten it before it is appended")
     try:
-        headers = [
-            (name, value.encode()) for name, value in ((EVENT_ID, record.event_id), *described, *record.headers)
-        ]
+        headers = [(name, value.encode()) for name, value in ((EVENT_ID, record.event_id), *described, *record.headers)]
         key = key_bytes(record.key)
     except UnicodeEncodeError as error:
         raise LogError(f"event {record.event_id!r} has a text without UTF-8: {error}") from None

@@ -46,15 +46,14 @@ class Manager(Protocol):
 
 @dataclass
 class ManagerHost:
-    """`start`: offset up to which `manager` was folded before. `already_asked` gives, of the records of outstanding
-    requests, those ids that stand in their topic already. `on_event` is told of every event once it is folded, with its
-    offset."""
+    """`start`: offset up to which `manager` was folded before. `already_asked` gives the ids of those outstanding
+    requests that stand in their topic already. `on_event` is told of every event once it is folded, with its offset."""
 
     log: FollowedLog
     append: Append
     manager: Manager
     start: int = 0
-    already_asked: Callable[[Sequence[Record]], set[str]] = field(default=lambda records: set())
+    already_asked: Callable[[Sequence[Event]], set[str]] = field(default=lambda requests: set())
     on_event: Callable[[int, Event], None] = field(default=lambda offset, event: None)
     tick_s: float = _TICK_S
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_APPENDS_MAX), init=False)
@@ -81,10 +80,9 @@ class ManagerHost:
     def _outstanding(self) -> list[Record]:
         """Decisions that are due, and requests that the log called for and their topic does not hold."""
         events = self.manager.start()
-        decisions = [record_of(event) for event in events if codec.topic_of(event) is FEEDBACK]
-        requests = [record_of(event) for event in events if codec.topic_of(event) is not FEEDBACK]
+        requests = [event for event in events if codec.topic_of(event) is not FEEDBACK]
         asked = self.already_asked(requests) if requests else set()
-        return [*decisions, *(request for request in requests if request.event_id not in asked)]
+        return [record_of(event) for event in events if event.event_id not in asked]
 
     async def _tick(self, group: asyncio.TaskGroup) -> None:
         while True:

@@ -24,6 +24,7 @@ from bohdi_common.models.port import ModelRefused, ModelUnavailable
 
 _log = logging.getLogger("bohdi")
 _REASON_CHARS = 500
+_DEAD_KEY_CHARS = 1000  # of a dead letter's key: what other programs wrote may have a longer one
 
 Clock = Callable[[], int]
 
@@ -65,10 +66,10 @@ class Shell:
     retries: Retries = field(default_factory=Retries)
 
     async def process(self, stored: Stored) -> list[Record]:
-        """The records that come of one input. Raises only LogError and what must stop the process (NewerSchema)."""
+        """The records that come of one input. Raises only LogError: what cannot be handled is among the dead."""
         try:
             event = codec.decode(stored.value)
-        except codec.Undecodable as error:
+        except (codec.Undecodable, codec.NewerSchema) as error:
             return [dead_record(stored, str(error))]
         if codec.topic_of(event) is not self.service.topic:
             return [dead_record(stored, f"{codec.kind_of(event)} does not belong on {stored.topic}")]
@@ -100,8 +101,11 @@ class Shell:
 
 
 def record_of(event: Event) -> Record:
-    """The log record of an event, on the topic of its kind."""
-    return Record(codec.topic_of(event).name, codec.key_of(event), event.event_id, codec.encode(event))
+    """The log record of an event, on the topic of its kind. Raises ValueError for one that its topic does not take."""
+    topic, value = codec.topic_of(event), codec.encode(event)
+    if len(value) > topic.max_record_bytes:
+        raise ValueError(f"{codec.kind_of(event)} of {len(value)} bytes is over the limit of {topic.max_record_bytes}")
+    return Record(topic.name, codec.key_of(event), event.event_id, value)
 
 
 def dead_record(stored: Stored, reason: str) -> Record:
@@ -114,7 +118,8 @@ def dead_record(stored: Stored, reason: str) -> Record:
         ("original-event-id", stored.event_id),
         ("reason", " ".join(reason.split())[:_REASON_CHARS]),
     )
-    return Record(DEAD.name, stored.key, derived_id("dead", *place), stored.value, headers)
+    key, value = stored.key[:_DEAD_KEY_CHARS], stored.value[: DEAD.max_record_bytes]
+    return Record(DEAD.name, key, derived_id("dead", *place), value, headers)
 
 
 _FAILED_AS: dict[str, tuple[str, dict[str, Any]]] = {

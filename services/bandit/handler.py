@@ -74,7 +74,7 @@ class Bandit:
             round=fact.round,
             step=fact.step,
             slot=fact.slot,
-            time_us=self._clock(),
+            time_us=fact.time_us or self._clock(),
             schema_version=codec.SCHEMA_VERSION,
             producer=self.name,
             **{fact.kind: fact.body},

@@ -20,6 +20,7 @@ from bohdi_common.models.port import ChatModels, ModelRef, ModelRefused, ModelUn
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 from services.generation.gates import decontamination
 
+CAPACITY = 128  # inputs in flight: a whole step waits for models that answer in batches
 _TEXT_BYTES = 256 * 1024  # of one text in an event; five sources' answers still fit a record
 _GREEDY = 0.0
 

@@ -15,6 +15,7 @@ from bohdi_common.models.port import ChatModels, ModelRef, ModelUnavailable, Sam
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 from services.judging import votes
 
+CAPACITY = 128  # inputs in flight: a whole step waits for models that answer in batches
 _REPLY_CHARS = 2000
 
 

@@ -28,6 +28,7 @@ from services.training.job import Example, FineTuned, FineTuning, TrainingDiverg
 from services.training.samples import MissingSample, Samples
 
 _log = logging.getLogger("bohdi")
+CAPACITY = 1  # one training fills the machine
 _SEED_BITS = 31
 
 FineTune = Callable[[FineTuning], FineTuned]

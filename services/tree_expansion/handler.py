@@ -16,6 +16,7 @@ from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, Message, ModelRef, ModelUnavailable, Sampling
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 
+CAPACITY = 16  # inputs in flight
 _PROPOSALS_KEPT = 64  # distinct texts recorded per request, the most voted first
 _TEXT_CHARS = 200
 

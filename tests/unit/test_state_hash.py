@@ -40,7 +40,7 @@ def midway() -> Loop:
     loop = Loop(settings=closed_loop.settings(bandit=rules), order=random.Random(2))
     loop.run(lambda state: state.round == 1 and bool(state.sprouts) and state.open_slots > 3)
     loop.state.slots[0].outcome = Outcome("harvests", 1, 1)
-    loop.state.training = Training("hash", "r9", "base", (1, 2), ("r1",), 7)
+    loop.state.training = Training("hash", "r9", "base", (1, 2), ("r1",), 7, 8)
     return loop
 
 

@@ -1,0 +1,142 @@
+"""The bandit's process on Kafka: one `ManagerHost` on every partition of the feedback topic.
+
+It is in no consumer group: its state is the fold, which starts from the log. Two such processes do no harm, for a
+decision takes effect once, when it is read back; one is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.topics import FEEDBACK, TOPICS, TRAINING_REQUESTS
+from bohdi_common.log.kafka_reader import KafkaReader
+from bohdi_common.log.kafka_records import partition_of
+from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.kafka_writer import KafkaWriter
+from bohdi_common.log.port import Record
+from bohdi_common.runtime.health import Health, serve
+from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch
+from bohdi_common.runtime.manager_host import Manager, ManagerHost
+from bohdi_common.runtime.service_settings import ServiceSettings
+
+_CLOCKS_APART_MS = 60_000  # at most, of this machine and of the one that wrote a request
+_REMEMBERED_MAX = 100_000
+_STUCK_AFTER_S = 600.0
+_END_S = 15.0
+
+_log = logging.getLogger("bohdi")
+
+
+@dataclass
+class KafkaManagerHost:
+    """`make` makes the manager of one partition's runs."""
+
+    name: str
+    kafka: KafkaSettings
+    settings: ServiceSettings
+    make: Callable[[], Manager]
+    health: Health = field(init=False)
+    _appended: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
+
+    def run(self) -> None:
+        """Until a signal ends it."""
+        self.health = Health(self.name, _STUCK_AFTER_S)
+        port = serve(self.health, self.settings.health_host, self.settings.health_port)
+        _log.info("%s: health on %s:%d", self.name, self.settings.health_host, port)
+        try:
+            asyncio.run(self._run())
+        except BaseExceptionGroup as errors:
+            stop_hard("; ".join(map(str, errors.exceptions)))
+
+    async def _run(self) -> None:
+        topics = [topic.name for topic in TOPICS]
+        stop = _stopped_by_signals()
+        waiting = asyncio.create_task(wait_for_broker(self.kafka, topics, self.health))
+        await _first(waiting, stop)
+        if not waiting.done():
+            return
+        waiting.result()
+        writer = KafkaWriter(self.kafka, described)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(watch(self.kafka, topics, self.health))]
+                readers = [KafkaReader(self.kafka, number) for number in range(await self._partitions())]
+                tasks += [group.create_task(self._host(reader, writer).run()) for reader in readers]
+                self.health.assigned, self.health.phase = len(readers), "running"
+                await stop.wait()
+                self.health.phase = "stopping"
+                end_within(_END_S)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await writer.close()
+
+    async def _partitions(self) -> int:
+        reader = KafkaReader(self.kafka)
+        count = await asyncio.to_thread(reader.partitions, FEEDBACK.name)
+        reader.close_reading()
+        return count
+
+    def _host(self, reader: KafkaReader, writer: KafkaWriter) -> ManagerHost:
+        return ManagerHost(
+            reader, partial(self._append, writer), self.make(), already_asked=self._already_asked, on_event=self._turned
+        )
+
+    def _turned(self, offset: int, event: Event) -> None:
+        self.health.loop_turned_s = time.monotonic()
+
+    async def _append(self, writer: KafkaWriter, records: Sequence[Record]) -> None:
+        """Without the requests that this process has sent before: a run that is resumed asks again for all that is
+        outstanding, and what stands in a request topic will be answered."""
+        fresh = [record for record in records if record.topic == FEEDBACK.name or record.event_id not in self._appended]
+        if fresh:
+            await writer.append(fresh)
+        for record in fresh:
+            self._appended[record.event_id] = None
+        while len(self._appended) > _REMEMBERED_MAX:
+            self._appended.popitem(last=False)
+
+    def _already_asked(self, requests: Sequence[Event]) -> set[str]:
+        """Ids of the requests that stand in their topics."""
+        wanted: dict[tuple[str, int], list[Event]] = defaultdict(list)
+        reader = KafkaReader(self.kafka)
+        counts = {topic: reader.partitions(topic) for topic in {codec.topic_of(request).name for request in requests}}
+        reader.close_reading()
+        for request in requests:
+            topic = codec.topic_of(request).name
+            wanted[topic, partition_of(codec.key_of(request), counts[topic])].append(request)
+        found = {event_id for place, events in wanted.items() for event_id in self._in_topic(*place, events)}
+        _log.info("%s: %d of %d outstanding requests stand in their topics", self.name, len(found), len(requests))
+        return found
+
+    def _in_topic(self, topic: str, partition: int, requests: Sequence[Event]) -> set[str]:
+        reader = KafkaReader(self.kafka, partition)
+        try:
+            ids = {request.event_id for request in requests}
+            since_ms = min(request.time_us for request in requests) // 1000 - _CLOCKS_APART_MS
+            start = 0 if topic == TRAINING_REQUESTS.name else reader.offset_since(topic, max(0, since_ms))
+            return ids.intersection(stored.event_id for stored in reader.read(topic, start))
+        finally:
+            reader.close_reading()
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _first(task: asyncio.Task[None], stop: asyncio.Event) -> None:
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()

@@ -1,0 +1,98 @@
+"""What every process on Kafka does: waits for its broker and topics, says how it is, ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient
+
+from bohdi_common.events import codec
+from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.port import Headers, LogError, Record
+from bohdi_common.runtime.health import Health
+
+STOPPED_HARD = 70  # EX_SOFTWARE: what was in hand is delivered again
+_PROBE_S = 3.0
+_PROBE_TIMEOUT_MS = 5_000
+_FINAL = (kafka_errors.AuthenticationFailedError, kafka_errors.UnsupportedSaslMechanismError)
+
+_log = logging.getLogger("bohdi")
+
+
+def described(record: Record) -> Headers:
+    """Headers by which a reader without code of ours knows what a record holds. A dead letter holds anything."""
+    kind = _kind(record.value)
+    return () if not kind else (("event-type", kind), ("content-type", "application/protobuf; message=bohdi.v1.Event"),
+                                ("schema-version", str(codec.SCHEMA_VERSION)))  # fmt: skip
+
+
+def _kind(value: bytes) -> str:
+    with suppress(codec.Undecodable, codec.NewerSchema):
+        return codec.kind_of(codec.decode(value))
+    return ""
+
+
+async def wait_for_broker(settings: KafkaSettings, topics: Sequence[str], health: Health) -> None:
+    """Until the broker answers and has all `topics`, however long that takes. Raises LogError for a broker that will
+    never let this process in."""
+    said = ""
+    while True:
+        problem = await _missing(settings, topics)
+        health.loop_turned_s = time.monotonic()
+        if not problem:
+            health.broker_seen_s = time.monotonic()
+            return
+        if problem != said:
+            _log.warning("waiting: %s", problem)
+        health.problem = said = problem
+        await asyncio.sleep(_PROBE_S)
+
+
+async def _missing(settings: KafkaSettings, topics: Sequence[str]) -> str:
+    """Why work cannot begin; empty when it can."""
+    admin = AIOKafkaAdminClient(**settings.for_aiokafka(), request_timeout_ms=_PROBE_TIMEOUT_MS)
+    try:
+        await admin.start()
+        there = set(await admin.list_topics())
+    except _FINAL as error:
+        raise LogError(f"{settings.bootstrap}: {error}; check user, password and certificates") from error
+    except (kafka_errors.KafkaError, OSError) as error:
+        return f"{settings.bootstrap}: no broker answers ({type(error).__name__})"
+    finally:
+        with suppress(Exception):
+            await admin.close()
+    missing = sorted(set(topics) - there)
+    return f"{settings.bootstrap}: no topic {', '.join(missing)}: run `bohdi topics create`" if missing else ""
+
+
+async def watch(settings: KafkaSettings, topics: Sequence[str], health: Health) -> None:
+    """Notes every few seconds that the loop turns and whether the broker answers. Without end."""
+    while True:
+        health.loop_turned_s = time.monotonic()
+        health.problem = ""
+        with suppress(LogError):
+            health.problem = await _missing(settings, topics)
+        if not health.problem:
+            health.broker_seen_s = time.monotonic()
+        await asyncio.sleep(_PROBE_S)
+
+
+def end_within(seconds: float) -> None:
+    """Ends this process then, if it still lives: with its broker gone a client may wait for ever."""
+    timer = threading.Timer(seconds, os._exit, (STOPPED_HARD,))
+    timer.daemon = True
+    timer.start()
+
+
+def stop_hard(why: object) -> None:
+    """Ends the process at once, acknowledging nothing: what it had in hand is delivered again."""
+    _log.critical("stopped: %s", why)
+    logging.shutdown()
+    os._exit(STOPPED_HARD)

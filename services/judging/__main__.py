@@ -1,0 +1,7 @@
+"""Judging as a process on Kafka."""
+
+from bohdi_common.runtime.service_main import run_worker
+from services.judging.handler import CAPACITY, Judging
+
+if __name__ == "__main__":
+    run_worker("judging", Judging.topic, CAPACITY, lambda around: Judging(around.models))
