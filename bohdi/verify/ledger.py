@@ -285,9 +285,9 @@ class Ledger:
     def _run_paused(self, event: pb.Event, body: pb.RunPaused) -> None:
         if event.event_id in self.controls:
             return self._late()
-        ids = {derived_id(self.run_id, "run_paused", n) for n in (self.pauses, max(0, self.pauses - 1))}
+        ids = (derived_id(self.run_id, "run_paused", n) for n in range(self.pauses, -1, -1))
         if event.producer == "bandit" and event.event_id not in ids:
-            self._wrong(Kind.ID, f"event id {event.event_id} is not that of the bandit's pause {self.pauses}")
+            self._wrong(Kind.ID, f"event id {event.event_id} is not that of a pause by the bandit")
         if self.paused or self.finished:
             return self._late()
         if event.producer == "bandit" and not self._pause_due and self.arms.is_open(ROOT, self.sequence):

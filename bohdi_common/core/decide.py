@@ -70,7 +70,7 @@ def requests(state: RunState, since: int = 0) -> Iterator[Fact]:
         if slot.waits == Waits.RESULT and slot.asked >= since:
             yield _request(state, "harvest_requested", slot.request_hash, number, _harvest(state, slot))
     for sprout in state.sprouts.values():
-        if sprout.asked >= since:
+        if sprout.asked >= since and not sprout.answered:
             known = [state.tree.name[child] for child in state.tree.children(sprout.parent)]
             path = state.tree.path_names(sprout.parent)
             body = {"parent": sprout.parent, "path": path, "known": known, "want": sprout.want}

@@ -70,6 +70,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "settings": settings(5, bandit={"lockstep": True}),
     },
     "training that grows": {"settings": settings(5, training={"passes": 0, "examples": 9, "ramp": True})},
+    "paused, resumed and killed": {"away": 0.04, "disturbed": 0.1},
+    "paused, resumed and killed in lockstep": {
+        "away": 0.04,
+        "withheld": 0.05,
+        "twice": 0.05,
+        "disturbed": 0.1,
+        "settings": settings(5, bandit={"lockstep": True}),
+    },
     "paper": {"settings": settings(5, preset="paper", bandit={"slots": 8, "window": 4})},
     "no growth": {
         "settings": settings(5, domains=[["x", "y", "z"]], bandit={"grow": False}),
