@@ -53,7 +53,7 @@ def settings(seed: int, **sections: Any) -> Settings:
 class RecordedRun:
     """Shares: `away` of the model calls fail; `withheld` of the requests are answered only after they expired; `twice`
     of the feedback events are in the log twice; before `disturbed` of the actions somebody pauses the run, resumes it
-    though it is not paused, or kills the bandit and resumes."""
+    though it is not paused, or kills the bandit and resumes; at action `cancelled` somebody ends the run."""
 
     run_id: str = "run"
     seed: int = 1
@@ -64,6 +64,7 @@ class RecordedRun:
     withheld: float = 0.0
     twice: float = 0.0
     disturbed: float = 0.0
+    cancelled: int = -1
     feedback: list[Event] = field(default_factory=list)
     requests: list[Event] = field(default_factory=list)
 
@@ -92,7 +93,9 @@ class RecordedRun:
             settings=self.settings or settings(self.seed), domains=[Domain(path=path) for path in self.domains]
         )
         self._append([self._command("run_started", started)])
-        for _ in range(actions_max):
+        for action in range(actions_max):
+            if action == self.cancelled:
+                self._append([self._command("run_finished", {"reason": "cancelled by hand"})])
             if self._people.random() < self.disturbed and not self._bandit.state.finished:
                 self._disturb()
             bandit = self._bandit
@@ -101,6 +104,8 @@ class RecordedRun:
                 self._append(bandit.handle(self.feedback[self._read - 1]))
             elif bandit.state.finished and self._kept_back:
                 self._settle(self._kept_back)
+            elif bandit.state.finished and self.cancelled >= 0 and self._inbox:
+                self._work(self._inbox.pop())
             elif bandit.state.finished:
                 return bandit.state
             elif bandit.state.paused and (not self._inbox or self._people.random() < 0.3):

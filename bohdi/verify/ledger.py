@@ -39,9 +39,10 @@ _PRODUCERS = {
     "rehearsal_answered": ("generation",),
     "target_promoted": ("training",),
     "training_failed": ("training",),
-    **dict.fromkeys(
-        ("paths_drawn", "slot_continued", "slot_expired", "nodes_reborn", "training_drawn", "run_finished"), ("bandit",)
-    ),
+    **dict.fromkeys(("paths_drawn", "slot_continued", "slot_expired", "nodes_reborn", "training_drawn"), ("bandit",)),
+    **dict.fromkeys(("run_paused", "run_finished"), ("bandit", "cli")),
+    **dict.fromkeys(("run_started", "run_resumed"), ("cli",)),
+    "target_evaluated": ("evaluation",),
 }
 _CAUSES = {
     "domains_sprouted": ("sprout_requested",),
@@ -211,6 +212,15 @@ class Ledger:
             self._wrong(Kind.ENVELOPE, f"round {event.round} step {event.step} lies ahead of {self.round}, {self.step}")
         if event.slot and event.slot >= self._slot_bound:
             self._wrong(Kind.ENVELOPE, f"slot {event.slot} is out of range")
+        if event.producer == "cli":
+            self._by_hand(event)
+
+    def _by_hand(self, event: pb.Event) -> None:
+        """What a person asked for follows from nothing: its id can be any, but it has no cause and no place."""
+        if _prefix(event.event_id) is None:
+            self._wrong(Kind.ID, f"event id {event.event_id!r} is no id")
+        if event.cause_id or event.round or event.step or event.slot:
+            self._wrong(Kind.ENVELOPE, "asked for by a person, and yet it names a cause or a place in the run")
 
     def _result(self, event: pb.Event, kind: str, request_hash: str) -> None:
         """Ids of a result follow from what it answers."""
@@ -318,11 +328,14 @@ class Ledger:
     def _run_finished(self, event: pb.Event, body: pb.RunFinished) -> None:
         if self.finished:
             return self._late()
-        self._decision(event, "run_finished", body.based_on, self.due_since)
-        if self.can_go_on() != "run_finished":
-            self._wrong(Kind.RUN, f"finished in round {self.round}, before all rounds were done")
-        if body.target_version != self.versions[-1]:
-            self._wrong(Kind.RUN, f"finished with version {body.target_version!r}; the last is {self.versions[-1]!r}")
+        if event.producer != "cli":
+            self._decision(event, "run_finished", body.based_on, self.due_since)
+            if self.can_go_on() != "run_finished":
+                self._wrong(Kind.RUN, f"finished in round {self.round}, before all rounds were done")
+            if body.target_version != (last := self.versions[-1]):
+                self._wrong(Kind.RUN, f"finished with version {body.target_version!r}; the last is {last!r}")
+        elif body.based_on or body.target_version:
+            self._wrong(Kind.RUN, "cancelled by a person, and yet it names a state or a version as a decision does")
         self.finished = True
         self._stop()
         return None
@@ -334,6 +347,8 @@ class Ledger:
             self._wrong(Kind.ENVELOPE, f"{body.model!r} is no model of the run")
         if is_target and body.version not in self.versions:
             self._wrong(Kind.VERSION, f"version {body.version!r} was evaluated before it was promoted")
+        if event.event_id != derived_id(self.run_id, "target_evaluated", body.model, body.version, body.benchmark):
+            self._wrong(Kind.ID, f"event id {event.event_id} does not follow from what was evaluated")
         if any(not 0 <= score.accuracy <= 1 for score in body.scores):
             self._wrong(Kind.ENVELOPE, "an accuracy outside 0 to 1")
 

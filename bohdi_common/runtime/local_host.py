@@ -7,11 +7,11 @@ done mark are one append, so that after a crash what is marked done is not asked
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bohdi_common.core.state import RunState
 from bohdi_common.events.events_pb2 import Event
@@ -57,24 +57,39 @@ class LocalHost:
     _over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _handling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
-    async def run(self, stop: asyncio.Event) -> RunState:
+    async def run(self, stop: asyncio.Event, resumed: Event | None = None) -> RunState:
         """The state at the end: `finished`, `paused`, or neither when `stop` was set. Raises the first error that no
-        handler could turn into an event (LogError, NewerSchema)."""
-        start = self._fold_past()
+        handler could turn into an event (LogError, NewerSchema).
+
+        `resumed`: the RunResumed that goes on with a run of the past, unless it is over. It comes after what was asked
+        for while nobody hosted the run: a pause that waited in the inbox is past, a cancelled run is not gone on with.
+        """
+        await inbox.drain(self.inbox_folder, self.log)
+        start = self._fold_past(0)
+        if resumed is not None and not self.bandit.state.finished:
+            await self._append([resumed])
+            start = self._fold_past(start)
+        self._look()
         try:
             async with asyncio.TaskGroup() as group:
                 companions = [group.create_task(_awaited(companion)) for companion in self.companions]
-                intakes = [group.create_task(self._consume(group, Shell(service))) for service in self.services]
-                intakes += [group.create_task(task) for task in (self._decide(start), self._tick(), self._commands())]
+                due = [] if self._over.is_set() else self._intakes(group, start)
+                intakes = [group.create_task(task) for task in due]
                 await _first(self._over, stop)
                 await self._wind_down(intakes, companions)
         except BaseExceptionGroup as errors:
             raise _leaf(errors) from None
         return self.bandit.state
 
-    def _fold_past(self) -> int:
+    def _intakes(self, group: asyncio.TaskGroup, start: int) -> list[Coroutine[Any, Any, None]]:
+        """What takes something in: the services, the bandit from offset `start` on, the clock and the inbox."""
+        services = [self._consume(group, Shell(service)) for service in self.services]
+        return [*services, self._decide(start), self._tick(), self._commands()]
+
+    def _fold_past(self, start: int) -> int:
+        """Folds from offset `start` to the end, which it gives."""
         end = self.log.end(FEEDBACK.name)
-        for _, event in feedback_events(self.log, 0, end):
+        for _, event in feedback_events(self.log, start, end):
             self.bandit.fold(event)
             self.on_event(event)
         return end

@@ -134,6 +134,28 @@ def test_a_second_delivery_is_late_and_moves_nothing() -> None:
     assert report.late >= 2
 
 
+def by_hand(kind: str, **body: Any) -> Event:
+    return Event(event_id=derived_id("by hand"), run_id="run", producer="cli", schema_version=1, **{kind: body})
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_a_run_that_a_person_ends_anywhere_has_no_problem(lockstep: bool) -> None:
+    """What is in flight then still comes in; nothing more is decided."""
+    for action in range(1, 300, 9):
+        bandit = {"lockstep": lockstep, "introspection": "paper"}
+        run = RecordedRun(seed=5, away=0.02, withheld=0.05, cancelled=action, settings=settings(5, bandit=bandit))
+        state = run.run()
+        assert state.finished in ("cancelled by hand", "all rounds done")
+        assert not found(run.feedback, requests=enumerate(run.requests))
+
+
+def test_a_run_that_is_over_cannot_be_ended_by_a_person() -> None:
+    before, after = Report(), Report()
+    assert not found(recorded().feedback, report=before)
+    assert not found([*recorded().feedback, by_hand("run_finished", reason="too late")], report=after)
+    assert after.late == before.late + 1
+
+
 # ---- one corruption of each kind -------------------------------------------------------------------------------
 
 CORRUPTIONS: dict[str, tuple[Kind, Callable[[Log], int]]] = {}
@@ -389,6 +411,46 @@ def a_run_finished_early(log: Log) -> int:
 
 
 @corruption(Kind.RUN)
+def a_decision_to_finish_passed_off_as_a_persons(log: Log) -> int:
+    """In the middle of the run, where the bandit's own would be found."""
+    at = first(log, "target_promoted") + 1
+    log.insert(at, log.pop())
+    log[at].producer, log[at].cause_id = "cli", ""
+    log[at].round = log[at].step = 0
+    return at
+
+
+@corruption(Kind.ID)
+def a_person_who_finishes_passed_off_as_the_bandit(log: Log) -> int:
+    at = first(log, "target_promoted")
+    log.insert(at, by_hand("run_finished", reason="cancelled by hand"))
+    log[at].producer = "bandit"
+    return at
+
+
+@corruption(Kind.DECISION)
+def a_decision_made_after_a_person_ended_the_run(log: Log) -> int:
+    at = first(log, "nodes_reborn")
+    log.insert(at, by_hand("run_finished", reason="cancelled by hand"))
+    log[at + 1].nodes_reborn.based_on = at + 1
+    return at + 1
+
+
+@corruption(Kind.ENVELOPE)
+def a_result_written_by_a_person(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].producer = "cli"
+    return at
+
+
+@corruption(Kind.ENVELOPE)
+def a_resume_by_the_bandit(log: Log) -> int:
+    log.insert(9, by_hand("run_resumed"))
+    log[9].producer = "bandit"
+    return 9
+
+
+@corruption(Kind.RUN)
 def a_result_before_the_start(log: Log) -> int:
     log.insert(0, log[first(log, "harvest_judged")])
     return 0
@@ -433,9 +495,7 @@ def a_pause_by_the_bandit_without_a_cause(log: Log) -> int:
 @corruption(Kind.DECISION)
 def a_decision_made_while_the_run_was_paused(log: Log) -> int:
     at = first(log, "nodes_reborn")
-    by_hand = Event(event_id=derived_id("by hand"), run_id="run", producer="cli", schema_version=1)
-    by_hand.run_paused.reason = "a person"
-    log.insert(at, by_hand)
+    log.insert(at, by_hand("run_paused", reason="a person"))
     log[at + 1].nodes_reborn.based_on = at + 1
     return at + 1
 
