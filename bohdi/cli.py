@@ -25,12 +25,13 @@ from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import BASE_VERSION, RunState, state_sha256
+from bohdi_common.core.state import ALL_ROUNDS_DONE, BASE_VERSION, RunState, state_sha256
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event, RunPaused
+from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
 from bohdi_common.log.port import LogError
+from bohdi_common.log.sqlite import has_host
 from bohdi_common.models.places import place
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
@@ -131,7 +132,7 @@ def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: 
 
     with LiveView(err if as_json else out) as view:
         state = asyncio.run(host_run(config, folder, parts, view, resume=resume))
-    if state.paused:
+    if state.paused and not state.finished:
         print(f"bohdi: paused: {state.paused}: mend it and go on with `bohdi resume {folder.path}`", file=sys.stderr)
         sys.exit(Exit.PAUSED)
     if not state.finished:
@@ -149,18 +150,37 @@ def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: 
 @app.command()
 def pause(dir: Dir) -> None:
     """Asks the host of a run to pause it; `resume` goes on."""
-    folder = RunFolder(dir)
-    run_id = folder.run_id(folder.read())
-    event = Event(
-        event_id=derived_id(run_id, "paused by hand", wall_clock_us()),
-        run_id=run_id,
-        time_us=wall_clock_us(),
-        schema_version=codec.SCHEMA_VERSION,
-        producer="cli",
-        run_paused=RunPaused(reason="asked for by hand"),
+    _ask_host(
+        RunFolder(dir),
+        "run_paused",
+        "asked for by hand",
+        "the host pauses the run",
+        f"the run rests already, and `bohdi resume {dir}` goes on with it",
     )
+
+
+@app.command()
+def cancel(dir: Dir) -> None:
+    """Asks the host of a run to end it for good, as it stands; what was promoted and recorded stays."""
+    _ask_host(
+        RunFolder(dir),
+        "run_finished",
+        "cancelled by hand",
+        "the host ends the run",
+        f"`bohdi resume {dir}` will end the run and do nothing more",
+    )
+
+
+def _ask_host(folder: RunFolder, kind: str, reason: str, effect: str, without_host: str) -> None:
+    """Leaves a command in the inbox, for the host at work or the next one, and says which. Raises NoRun, LogError."""
+    hosted = has_host(folder.log)
+    run_id = folder.run_id(folder.read())
+    if not hosted and (over := _folded(folder)[1].finished):
+        return print(f"the run is over: {over}")
+    now_us = wall_clock_us()
+    event = codec.by_hand(run_id, derived_id(run_id, "by hand", kind, now_us), now_us, kind, {"reason": reason})
     inbox.put(folder.inbox, record_of(event))
-    out.print("asked; the host pauses the run when it next looks into its inbox")
+    return print(f"asked: {effect} within a second" if hosted else f"asked, but no host is at work: {without_host}")
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------
@@ -392,6 +412,8 @@ def _print_summary(closing: dict[str, Any]) -> None:
         wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
         wide.print(table)
         wide.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
+    if closing["finished"] != ALL_ROUNDS_DONE:
+        print(f"ended early: {closing['finished']}")
     grown = closing["tree"]
     print(f"tree: {grown['main']} main, {grown['secondary']} secondary domains, {grown['leaves']} leaves")
     print(

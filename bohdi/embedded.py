@@ -16,7 +16,7 @@ from bohdi.run_folder import RunFolder, digest_of
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event, RunResumed, RunStarted
+from bohdi_common.events.events_pb2 import Event, RunStarted
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.adapters import local_models, prepare_torch
@@ -88,8 +88,7 @@ def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     started = RunStarted(settings=config.settings(seed, digests), bohdi_version=__version__)
     for path in config.domains:
         started.domains.add(path=path)
-    event = _by_hand(run_id, derived_id(run_id, "run_started"))
-    event.run_started.CopyFrom(started)
+    event = codec.by_hand(run_id, derived_id(run_id, "run_started"), wall_clock_us(), "run_started", started)
     asyncio.run(_append_first(parts.log(folder.log, True), event))
     return run_id
 
@@ -109,7 +108,8 @@ async def host_run(
     *,
     resume: bool,
 ) -> RunState:
-    """Hosts the run in `folder` until it is finished, paused or a signal (SIGINT, SIGTERM) ends it."""
+    """Hosts the run in `folder` until it is finished, paused or a signal (SIGINT, SIGTERM) ends it. `resume`: goes on
+    with it, paused or not; a run that is over stays over."""
     log = parts.log(folder.log, False)
     versions = parts.versions(folder.versions)
     versions.sweep()
@@ -120,8 +120,6 @@ async def host_run(
     models = parts.models(folder_of)
     try:
         run_id = folder.run_id(log)
-        if resume:
-            await log.append([record_of(_resumed(run_id, log))])
         host = LocalHost(
             log=log,
             services=[
@@ -135,7 +133,7 @@ async def host_run(
             on_event=watcher.on_event,
         )
         watcher.on_host(host)
-        return await host.run(_stop_on_signals())
+        return await host.run(_stop_on_signals(), _resumed(run_id, log) if resume else None)
     finally:
         await models.close()
         await log.close()
@@ -170,20 +168,8 @@ def _companions(
 
 def _resumed(run_id: str, log: SqliteLog) -> Event:
     """RunResumed: the run goes on, whether it was paused, interrupted or killed."""
-    event = _by_hand(run_id, derived_id(run_id, "run_resumed", log.end(FEEDBACK.name)))
-    event.run_resumed.CopyFrom(RunResumed())
-    return event
-
-
-def _by_hand(run_id: str, event_id: str) -> Event:
-    """The envelope of an event that a person caused."""
-    return Event(
-        event_id=event_id,
-        run_id=run_id,
-        time_us=wall_clock_us(),
-        schema_version=codec.SCHEMA_VERSION,
-        producer="cli",
-    )
+    event_id = derived_id(run_id, "run_resumed", log.end(FEEDBACK.name))
+    return codec.by_hand(run_id, event_id, wall_clock_us(), "run_resumed", {})
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -2,13 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from bohdi.run_folder import RunFolder
-from bohdi_common.log.sqlite_file import integrity
+from bohdi.run_folder import RunFolder, digest_of
+from bohdi.verify import Kind, Problem, Report, of_log_file, problems
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event, Settings
+from bohdi_common.events.topics import DEAD, FEEDBACK, TOPICS
+from bohdi_common.log.port import LogCorrupt
+from bohdi_common.log.sqlite_file import SqliteReader, integrity
+from bohdi_common.models.places import place
+from bohdi_common.runtime.feedback import feedback_events
+
+_REQUESTS = tuple(topic.name for topic in TOPICS if topic not in (FEEDBACK, DEAD))
 
 
 def verify_folder(folder: RunFolder) -> dict[str, Any]:
-    """`problems`: what is wrong and where; `absent`: what is not here and so was not checked; `checked`: counts."""
-    problems = [{"where": str(folder.log), "what": line} for line in integrity(folder.log)]
-    return {"problems": problems, "absent": [], "checked": {}}
+    """`problems`: what is wrong and where; `absent`: what is not here and so was not checked; `checked`: counts.
+    Raises LogError when there is no log, and NewerSchema."""
+    report = Report()
+    found = list(of_log_file(integrity(folder.log)))
+    try:
+        reader = folder.read()
+    except LogCorrupt:  # so damaged that it cannot be read at all: all there is to say has been said
+        return _result(found, [], report, 0)
+    records = _Records(reader)
+    benchmarks, absent = _benchmarks(reader)
+    found += problems(
+        records.of(FEEDBACK.name),
+        folder.versions,
+        requests=chain.from_iterable(map(records.of, _REQUESTS)),
+        benchmarks=benchmarks,
+        report=report,
+    )
+    if report.versions_absent:
+        absent.append(f"{folder.versions}: the folders of {report.versions_absent} promoted versions")
+    return _result([*found, *records.unfit], absent, report, reader.end(DEAD.name))
+
+
+@dataclass
+class _Records:
+    """The events of a log. Reading ends at a record that is damaged, which the file's own check names."""
+
+    reader: SqliteReader
+    unfit: list[Problem] = field(default_factory=list)  # records that hold no event, or another than they say
+
+    def of(self, topic: str) -> Iterator[tuple[int, Event]]:
+        try:
+            for stored in self.reader.read(topic):
+                try:
+                    event = codec.decode(stored.value)
+                except codec.Undecodable as error:
+                    self._note(topic, stored.offset, str(error))
+                    continue
+                if codec.topic_of(event).name != topic:
+                    self._note(topic, stored.offset, f"{codec.kind_of(event)} does not belong here")
+                elif (stored.event_id, stored.key) != (event.event_id, codec.key_of(event)):
+                    self._note(topic, stored.offset, "the record's id or key is not that of its event")
+                yield stored.offset, event
+        except LogCorrupt:
+            return
+
+    def _note(self, topic: str, offset: int, what: str) -> None:
+        self.unfit.append(Problem(f"{topic} offset {offset}", what, Kind.LOG))
+
+
+def _benchmarks(reader: SqliteReader) -> tuple[list[Path], list[str]]:
+    """The files whose questions were never to be asked, and a line for each that is not here as it was."""
+    settings = Settings()
+    try:
+        for _, event in feedback_events(reader):
+            if event.HasField("run_started"):
+                settings = event.run_started.settings
+                break
+    except LogCorrupt:
+        pass
+    files, absent = [], []
+    for name, digest in zip(settings.harvest.benchmarks, settings.harvest.benchmark_digests, strict=False):
+        file = place(name)
+        if not file.is_file():
+            absent.append(f"{name}: the benchmark's questions")
+        elif digest_of(file) != digest:
+            absent.append(f"{name}: the benchmark as it was (the file there has changed since)")
+        else:
+            files.append(file)
+    return files, absent
+
+
+def _result(found: list[Problem], absent: list[str], report: Report, dead: int) -> dict[str, Any]:
+    counts = {name.replace("_", " "): count for name, count in vars(report).items()}
+    del counts["problems"], counts["versions absent"]
+    return {
+        "problems": [{"where": p.where, "what": p.what, "kind": p.kind} for p in found],
+        "absent": absent,
+        "checked": counts | {"dead letters": dead},
+    }

@@ -17,6 +17,10 @@ if ! "$python" -m venv --clear "$venv" >/dev/null 2>&1; then
     echo "bohdi: $python has no venv module: install it (Debian: apt-get install python3-venv)" >&2
     exit 1
 fi
+# uv brings its own list of certificates; where the system has one it is the right one, behind a proxy the only one.
+if "$python" -c 'import ssl, sys; sys.exit(not any(ssl.get_default_verify_paths()[:2]))'; then
+    export UV_SYSTEM_CERTS=1
+fi
 echo "making the environment in $venv (about a minute, 5 GB: PyTorch brings its CUDA libraries)"
 "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 "$venv/bin/uv" pip install -q --python "$venv/bin/python" --require-hashes -r requirements/dev.txt

@@ -52,7 +52,8 @@ def settings(seed: int, **sections: Any) -> Settings:
 @dataclass
 class RecordedRun:
     """Shares: `away` of the model calls fail; `withheld` of the requests are answered only after they expired; `twice`
-    of the feedback events are in the log twice."""
+    of the feedback events are in the log twice; before `disturbed` of the actions somebody pauses the run, resumes it
+    though it is not paused, or kills the bandit and resumes; at action `cancelled` somebody ends the run."""
 
     run_id: str = "run"
     seed: int = 1
@@ -62,12 +63,14 @@ class RecordedRun:
     away: float = 0.0
     withheld: float = 0.0
     twice: float = 0.0
+    disturbed: float = 0.0
+    cancelled: int = -1
     feedback: list[Event] = field(default_factory=list)
     requests: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.now_us = 1_000_000
-        self._random = random.Random(self.seed)
+        self._random, self._people = random.Random(self.seed), random.Random(self.seed)
         self._ids: set[str] = set()
         self._inbox: list[Event] = []
         self._kept_back: list[Event] = []
@@ -85,20 +88,27 @@ class RecordedRun:
 
     def run(self, actions_max: int = 100_000) -> RunState:
         """To the end of the run; paused runs are resumed."""
-        bandit = Bandit(self.run_id, self._clock)
+        self._bandit = bandit = Bandit(self.run_id, self._clock)
         started = RunStarted(
             settings=self.settings or settings(self.seed), domains=[Domain(path=path) for path in self.domains]
         )
         self._append([self._command("run_started", started)])
-        for _ in range(actions_max):
+        for action in range(actions_max):
+            if action == self.cancelled:
+                self._append([self._command("run_finished", {"reason": "cancelled by hand"})])
+            if self._people.random() < self.disturbed and not self._bandit.state.finished:
+                self._disturb()
+            bandit = self._bandit
             if self._read < len(self.feedback):
                 self._read += 1
                 self._append(bandit.handle(self.feedback[self._read - 1]))
             elif bandit.state.finished and self._kept_back:
                 self._settle(self._kept_back)
+            elif bandit.state.finished and self.cancelled >= 0 and self._inbox:
+                self._work(self._inbox.pop())
             elif bandit.state.finished:
                 return bandit.state
-            elif bandit.state.paused:
+            elif bandit.state.paused and (not self._inbox or self._people.random() < 0.3):
                 self._append([self._command("run_resumed", {})])
             elif self._inbox:
                 self._work(self._inbox.pop(self._random.randrange(len(self._inbox))))
@@ -107,6 +117,16 @@ class RecordedRun:
                 self._append(bandit.tick())
                 self._settle(self._kept_back)
         raise AssertionError(f"not over after {actions_max} actions")
+
+    def _disturb(self) -> None:
+        kind, body = self._people.choice([("run_paused", {"reason": "a person"}), ("run_resumed", {})])
+        self._append([self._command(kind, body)])
+        if kind == "run_resumed" and self._people.random() < 0.5:
+            self._bandit = Bandit(self.run_id, self._clock)
+            for event in self.feedback:
+                self._bandit.fold(event)
+            self._read = len(self.feedback)
+            self._append(self._bandit.start())
 
     def _settle(self, late: list[Event]) -> None:
         while late:

@@ -4,8 +4,8 @@
     for problem in chain(of_log_file(integrity(path)), problems(feedback_events(log), versions, report=report)):
         print(problem)
 
-The events are read once, in log order; several runs in one stream are held apart. Memory: the tree, the open slots, 4
-bytes per event and 8 per request; no texts. The verification keeps its own accounting (`ledger`) and compares it at the
+The events are read once, in log order; several runs in one stream are held apart. Memory: tree, sprouts, open slots, 8
+bytes per event and per request; no texts. The verification keeps its own accounting (`ledger`) and compares it at the
 end with the state that the fold gives.
 """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bohdi.verify.ledger import Ledger
+from bohdi.verify.arms import NEVER
+from bohdi.verify.ledger import Ledger, Slot
 from bohdi_common.core.state import RunState, Waits
 
 
@@ -17,12 +18,13 @@ def differences(run: Ledger, state: RunState) -> Iterator[str]:
     yield from _unless_equal("steps counted", run.steps_counted, state.steps_counted)
     yield from _unless_equal("versions", run.versions, state.versions)
     yield from _unless_equal("decision due", run.can_go_on(), _DUE[state.next()])
-    yield from _unless_equal("paused, finished", (run.paused, run.finished), (bool(state.paused), bool(state.finished)))
-    yield from _unless_equal("pauses", run.pauses, state.pauses)
+    yield from _unless_equal("paused", run.paused, bool(state.paused))
+    yield from _unless_equal("stalled", run.stalled, bool(state.stalled))
+    yield from _unless_equal("finished", run.finished, bool(state.finished))
+    yield from _unless_equal("pauses, resumes", (run.pauses, len(run.resumed)), (state.pauses, state.resumes))
+    yield from _unless_equal("controls", run.controls, state.controls)
     yield from _unless_equal("open slots", _open_slots(run), _open_slots_of(state))
-    waiting = {parent: (s.request_hash, s.want, s.waiting) for parent, s in run.sprouts.items()}
-    of_state = {parent: (s.request_hash, s.want, s.waiting) for parent, s in state.sprouts.items()}
-    yield from _unless_equal("sprouts asked for", waiting, of_state)
+    yield from _unless_equal("sprouts asked for", _sprouts(run.sprouts), _sprouts(state.sprouts))
     training = run.training.request_hash if run.training else ""
     yield from _unless_equal("open training", training, state.training.request_hash if state.training else "")
     for what in ("late", "invalid", "unknown"):
@@ -46,17 +48,33 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
+def _sprouts(sprouts: dict[int, Any]) -> dict[int, tuple[Any, ...]]:
+    """The same fields of the ledger's sprouts and of the state's."""
+    return {
+        parent: (s.request_hash, s.asked, s.want, s.waiting, s.answered, s.names, s.unavailable)
+        for parent, s in sprouts.items()
+    }
+
+
 def _open_slots(run: Ledger) -> dict[int, tuple[Any, ...]]:
     return {
-        number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child)
+        number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child, _waits(slot))
         for number, slot in enumerate(run.slots)
         if slot is not None
     }
 
 
+def _waits(slot: Slot) -> Waits:
+    if slot.turn:
+        return Waits.TURN
+    if slot.ready != NEVER:
+        return Waits.DECISION
+    return Waits.RESULT if slot.for_result else Waits.SPROUT
+
+
 def _open_slots_of(state: RunState) -> dict[int, tuple[Any, ...]]:
     return {
-        number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child)
+        number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child, slot.waits)
         for number, slot in enumerate(state.slots)
         if slot.waits != Waits.NOTHING
     }
@@ -81,8 +99,8 @@ def _of_arms(run: Ledger, state: RunState) -> Iterator[str]:
 def _of_samples(run: Ledger, state: RunState) -> Iterator[str]:
     pairs: dict[int, list[int]] = {}
     rehearsals: dict[int, list[int]] = {}
-    for sequence, leaf in enumerate(run.samples):
-        if leaf:
-            (pairs if leaf > 0 else rehearsals).setdefault(abs(leaf), []).append(sequence)
+    for sequence in run.stored:
+        leaf = run.samples[sequence]
+        (pairs if leaf > 0 else rehearsals).setdefault(abs(leaf), []).append(sequence)
     yield from _unless_equal("pairs in store", pairs, {leaf: list(at) for leaf, at in state.pairs.items()})
     yield from _unless_equal("rehearsals", rehearsals, {leaf: list(at) for leaf, at in state.rehearsals.items()})

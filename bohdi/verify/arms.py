@@ -117,6 +117,13 @@ class Arms:
         if self.all[arm].misses >= limit and self.all[arm].closed == NEVER:
             self.all[arm].closed = at
 
+    def is_open(self, node: int, at: int) -> bool:
+        """Whether `node`, or something under it, could be drawn in the state `at`."""
+        arm = self.all[node]
+        if arm.is_unk or arm.level == LEAF_LEVEL:
+            return arm.born <= at < arm.closed
+        return self.is_open(arm.unk, at) or any(self.is_open(child, at) for child in arm.children.values())
+
     def open_nodes(self) -> list[bool]:
         """Which arms can be drawn: those not closed, and nodes above one of them."""
         can = [False] * len(self.all)

@@ -7,6 +7,7 @@ is past moves nothing), so that one wrong event gives one problem and not a thou
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 from collections import deque
@@ -28,6 +29,7 @@ from bohdi_common.events.codec import SCHEMA_VERSION
 from bohdi_common.events.topics import FEEDBACK
 
 _RECENT = 4096  # ids of the last events, by which causes are checked
+_INTROSPECTIONS = (pb.INTROSPECTION_OFF, pb.INTROSPECTION_PAPER, pb.INTROSPECTION_TWO_SAMPLE)
 _ANSWERED_STAGES = frozenset({"question", "gate", "answers"})  # of a harvest to which the models answered
 _PRODUCERS = {
     "domains_sprouted": ("tree_expansion",),
@@ -37,9 +39,10 @@ _PRODUCERS = {
     "rehearsal_answered": ("generation",),
     "target_promoted": ("training",),
     "training_failed": ("training",),
-    **dict.fromkeys(
-        ("paths_drawn", "slot_continued", "slot_expired", "nodes_reborn", "training_drawn", "run_finished"), ("bandit",)
-    ),
+    **dict.fromkeys(("paths_drawn", "slot_continued", "slot_expired", "nodes_reborn", "training_drawn"), ("bandit",)),
+    **dict.fromkeys(("run_paused", "run_finished"), ("bandit", "cli")),
+    **dict.fromkeys(("run_started", "run_resumed"), ("cli",)),
+    "target_evaluated": ("evaluation",),
 }
 _CAUSES = {
     "domains_sprouted": ("sprout_requested",),
@@ -53,8 +56,19 @@ _CAUSES = {
 
 
 @dataclass(slots=True)
+class Outcome:
+    """What a slot's result says. `missed`: nobody could answer or judge."""
+
+    at: int  # run sequence
+    sample: bool = False
+    reward: int | None = None  # of a counted harvest
+    missed: bool = False
+    unavailable: bool = False
+
+
+@dataclass(slots=True)
 class Slot:
-    """An open slot. `ready`: first state in which it could go on after its sprout; NEVER while it waits."""
+    """An open slot. `ready`: first state in which it could go on after its sprout; NEVER before."""
 
     path: tuple[int, ...]
     leader: str
@@ -64,18 +78,33 @@ class Slot:
     failures: int = 0
     child: int = -1
     ready: int = NEVER
+    turn: bool = False  # its result, or its sprout's, is in and takes effect with those of the others
+    outcome: Outcome | None = None
 
     @property
     def for_result(self) -> bool:
         return len(self.path) == LEAF_LEVEL
 
+    @property
+    def waiting(self) -> bool:
+        """Nothing has come for it yet."""
+        return self.ready == NEVER and not self.turn
+
 
 @dataclass(slots=True)
 class Sprout:
+    """What was asked: under which node, at which round and step, beside how many known children; and what came."""
+
+    parent: int
     request_hash: str
     asked: int
+    place: tuple[int, int]
+    known: int
     want: int = 0
     waiting: list[int] = field(default_factory=list)
+    answered: bool = False
+    names: tuple[str, ...] = ()
+    unavailable: bool = False
 
 
 @dataclass(slots=True)
@@ -89,7 +118,8 @@ class Training:
 class Ledger:
     """One run. `take` an event, then read and clear `found`: (kind, what) of all that is wrong with it.
 
-    Kept beside the tree and the open slots: 4 bytes per event (where a sample belongs) and 8 per request.
+    Kept beside the tree, the sprouts and the open slots: 4 bytes per event (where a sample belongs), 4 per sample (the
+    order in which they were stored) and 8 per request.
     """
 
     def __init__(self, run_id: str, report: Report, gate: Callable[[str], bool] | None = None) -> None:
@@ -106,20 +136,24 @@ class Ledger:
         self.sprouts: dict[int, Sprout] = {}
         self.training: Training | None = None
         self.versions = [BASE_VERSION]
-        self.finished = self.paused = False
-        self.pauses = 0
+        self.finished = self.paused = self.stalled = False
+        self.pauses = self.failed_trainings = 0
+        self.controls: list[str] = []  # ids of the pauses and resumes that took effect
         self.late = self.invalid = self.unknown = 0
         self.samples = array("i")  # per event: the leaf of a pair, minus the leaf of a rehearsal, 0 for no sample
+        self.stored = array("I")  # run sequences of the samples, in the order in which they took effect
         self.pairs = self.rehearsals = 0
         self.max_attempt = 0
         self.asked = array("Q")  # the first 64 bits of every request hash
+        self.sprouts_asked: dict[str, Sprout] = {}
         self.trainings_asked: dict[str, tuple[int, int]] = {}
         self._start_id = ""
+        self._pause_due = False
         self._slot_bound = 1
         self._report = report
         self._gate = gate
-        self._resumed: list[int] = []
-        self._paused_between: list[list[int]] = []  # states [first, last]
+        self.resumed: list[int] = []
+        self._stopped: list[list[int]] = []  # states [first, last] in which nothing was to be decided
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._take = {kind: getattr(self, f"_{kind}") for kind in FEEDBACK.kinds}
 
@@ -178,6 +212,15 @@ class Ledger:
             self._wrong(Kind.ENVELOPE, f"round {event.round} step {event.step} lies ahead of {self.round}, {self.step}")
         if event.slot and event.slot >= self._slot_bound:
             self._wrong(Kind.ENVELOPE, f"slot {event.slot} is out of range")
+        if event.producer == "cli":
+            self._by_hand(event)
+
+    def _by_hand(self, event: pb.Event) -> None:
+        """What a person asked for follows from nothing: its id can be any, but it has no cause and no place."""
+        if _prefix(event.event_id) is None:
+            self._wrong(Kind.ID, f"event id {event.event_id!r} is no id")
+        if event.cause_id or event.round or event.step or event.slot:
+            self._wrong(Kind.ENVELOPE, "asked for by a person, and yet it names a cause or a place in the run")
 
     def _result(self, event: pb.Event, kind: str, request_hash: str) -> None:
         """Ids of a result follow from what it answers."""
@@ -192,9 +235,9 @@ class Ledger:
         if not since <= based_on <= self.sequence:
             what = f"based on state {based_on}; it was due in the states {since} to {self.sequence}"
             self._wrong(Kind.DECISION, what)
-        if any(first <= based_on <= last for first, last in self._paused_between):
-            self._wrong(Kind.DECISION, f"made in state {based_on}, while the run was paused")
-        resumes = bisect_left(self._resumed, based_on)
+        if any(first <= based_on <= last for first, last in self._stopped):
+            self._wrong(Kind.DECISION, f"made in state {based_on}, while the run was paused or over")
+        resumes = bisect_left(self.resumed, based_on)
         expected = derived_id(self.run_id, kind, event.round, event.step, event.slot, attempt, resumes)
         if event.event_id != expected:
             self._wrong(Kind.ID, f"event id {event.event_id} does not follow from the decision's place")
@@ -212,7 +255,17 @@ class Ledger:
         settings, bandit = body.settings, body.settings.bandit
         counts = (bandit.rounds, bandit.steps, bandit.slots, bandit.sprout_failures, bandit.slot_failures,
                   bandit.leaf_failures, bandit.sprout_names, settings.training.batch)  # fmt: skip
-        if not settings.sources or min(counts) < 1 or not 1 <= bandit.window <= 64 or not bandit.sharpness >= 0:
+        bounded = (
+            1 <= bandit.window <= 64
+            and bandit.sharpness >= 0
+            and 0 <= bandit.threshold <= 1
+            and 0 < bandit.slot_timeout_s < math.inf
+            and 0 <= settings.training.passes < math.inf
+            and 0 <= settings.training.rehearsal_share < 1
+            and 0 <= settings.training.replay_share <= 1
+            and bandit.introspection in _INTROSPECTIONS
+        )
+        if not settings.sources or min(counts) < 1 or not bounded:
             self.invalid += 1
             return self._wrong(Kind.RUN, "settings by which no run can go")
         self._start_id = event.event_id
@@ -220,7 +273,7 @@ class Ledger:
         self.settings.CopyFrom(settings)
         self.rules = results.Rules.of(settings)
         self.settings_bytes = settings.SerializeToString(deterministic=True)
-        self._grow, self._want, self._window = bandit.grow, bandit.sprout_names, bandit.window
+        self._want, self._window, self._lockstep = bandit.sprout_names, bandit.window, bandit.lockstep
         self._slots_of = {False: (bandit.slots,), True: (0, bandit.rehearsal_questions)}
         self._slot_bound = max(bandit.slots, bandit.rehearsal_questions)
         self._misses = (bandit.sprout_failures, bandit.leaf_failures)
@@ -240,34 +293,51 @@ class Ledger:
         return None
 
     def _run_paused(self, event: pb.Event, body: pb.RunPaused) -> None:
-        ids = {derived_id(self.run_id, "run_paused", n) for n in (self.pauses, max(0, self.pauses - 1))}
+        if event.event_id in self.controls:
+            return self._late()
+        ids = (derived_id(self.run_id, "run_paused", n) for n in range(self.pauses, -1, -1))
         if event.producer == "bandit" and event.event_id not in ids:
-            self._wrong(Kind.ID, f"event id {event.event_id} is not that of the bandit's pause {self.pauses}")
+            self._wrong(Kind.ID, f"event id {event.event_id} is not that of a pause by the bandit")
         if self.paused or self.finished:
             return self._late()
+        if event.producer == "bandit" and not self._pause_due and self.arms.is_open(ROOT, self.sequence):
+            self._wrong(Kind.RUN, "paused by the bandit, though the run could go on")
+        self._pause_due = False
+        self.controls.append(event.event_id)
         self.paused = True
         self.pauses += 1
-        self._paused_between.append([self.sequence + 1, NEVER])
+        self._stop()
         return None
 
     def _run_resumed(self, event: pb.Event, body: pb.RunResumed) -> None:
-        if self.finished:
+        if self.finished or event.event_id in self.controls:
             return self._late()
-        if self.paused:
-            self._paused_between[-1][1] = self.sequence
-        self.paused = False
-        self._resumed.append(self.sequence)
+        self.controls.append(event.event_id)
+        if self.paused or self.stalled:
+            self._stopped[-1][1] = self.sequence
+        self.paused = self.stalled = False
+        self.failed_trainings = 0
+        self.resumed.append(self.sequence)
         return None
+
+    def _stop(self) -> None:
+        """From the next state on nothing is to be decided."""
+        if not self._stopped or self._stopped[-1][1] != NEVER:
+            self._stopped.append([self.sequence + 1, NEVER])
 
     def _run_finished(self, event: pb.Event, body: pb.RunFinished) -> None:
         if self.finished:
             return self._late()
-        self._decision(event, "run_finished", body.based_on, self.due_since)
-        if self.can_go_on() != "run_finished":
-            self._wrong(Kind.RUN, f"finished in round {self.round}, before all rounds were done")
-        if body.target_version != self.versions[-1]:
-            self._wrong(Kind.RUN, f"finished with version {body.target_version!r}; the last is {self.versions[-1]!r}")
+        if event.producer != "cli":
+            self._decision(event, "run_finished", body.based_on, self.due_since)
+            if self.can_go_on() != "run_finished":
+                self._wrong(Kind.RUN, f"finished in round {self.round}, before all rounds were done")
+            if body.target_version != (last := self.versions[-1]):
+                self._wrong(Kind.RUN, f"finished with version {body.target_version!r}; the last is {last!r}")
+        elif body.based_on or body.target_version:
+            self._wrong(Kind.RUN, "cancelled by a person, and yet it names a state or a version as a decision does")
         self.finished = True
+        self._stop()
         return None
 
     def _target_evaluated(self, event: pb.Event, body: pb.TargetEvaluated) -> None:
@@ -277,6 +347,8 @@ class Ledger:
             self._wrong(Kind.ENVELOPE, f"{body.model!r} is no model of the run")
         if is_target and body.version not in self.versions:
             self._wrong(Kind.VERSION, f"version {body.version!r} was evaluated before it was promoted")
+        if event.event_id != derived_id(self.run_id, "target_evaluated", body.model, body.version, body.benchmark):
+            self._wrong(Kind.ID, f"event id {event.event_id} does not follow from what was evaluated")
         if any(not 0 <= score.accuracy <= 1 for score in body.scores):
             self._wrong(Kind.ENVELOPE, "an accuracy outside 0 to 1")
 
@@ -302,6 +374,7 @@ class Ledger:
         self.open, self.unavailable, self.rehearsing = len(slots), 0, body.rehearsal
         for number in range(len(slots)):
             self._opened(number)
+        self._wants()
         if not slots:
             self._step_over()
         return None
@@ -322,6 +395,7 @@ class Ledger:
             self._wrong(Kind.DRAW, f"{place}arm {end} was closed in state {arm.closed}, the draw is of {based_on}")
         if drawn.leader not in self.rules.sources:
             self._wrong(Kind.DRAW, f"{place}the leader {drawn.leader!r} is no source")
+            return None
         expected = ""
         if len(path) == LEAF_LEVEL:
             kind, where = "rehearsal" if rehearsal else "harvest", (self.round, self.step, drawn.slot, attempt)
@@ -340,14 +414,21 @@ class Ledger:
             return self._asked(slot.request_hash)
         parent = slot.path[-1] if slot.path else ROOT
         if parent not in self.sprouts:
-            place = (parent, self.arms[self.arms[parent].unk].seen, self.round, self.step)
-            self.sprouts[parent] = Sprout(derived_id(self.run_id, "sprout", *place), self.sequence)
-            self._asked(self.sprouts[parent].request_hash)
-        sprout = self.sprouts[parent]
-        sprout.waiting.append(number)
-        if sprout.asked == self.sequence:
-            sprout.want = min(len(sprout.waiting), self._want)
+            request_hash = derived_id(self.run_id, "sprout", parent, self.sequence)
+            place, known = (self.round, self.step), len(self.arms[parent].children)
+            self.sprouts[parent] = Sprout(parent, request_hash, self.sequence, place, known)
+            self.sprouts_asked[request_hash] = self.sprouts[parent]
+            self._asked(request_hash)
+        self.sprouts[parent].waiting.append(number)
         return None
+
+    def _wants(self) -> None:
+        """A request of this event asks for a name per slot that waits, and per slot that will: one that is about to go
+        on from the very node, a new one, finds nothing but its `unk` arm there."""
+        for sprout in self.sprouts.values():
+            if sprout.asked == self.sequence:
+                coming = [slot for slot in self.slots if slot and slot.ready != NEVER and slot.child == sprout.parent]
+                sprout.want = min(len(sprout.waiting) + len(coming), self._want)
 
     def _asked(self, request_hash: str) -> None:
         prefix = _prefix(request_hash)
@@ -365,14 +446,15 @@ class Ledger:
             self._wrong(Kind.ENVELOPE, f"slot {event.slot} goes on as slot {drawn.slot}")
         self._held_to_lockstep(body.based_on)
         if body.given_up:
-            self._given_up(slot, drawn)
+            self._given_up(slot, drawn, body.based_on)
             return self._settle(drawn.slot)
         if drawn.leader != slot.leader:
             self._wrong(Kind.DRAW, f"slot {drawn.slot}: goes on under {drawn.leader!r}, its leader is {slot.leader!r}")
         if slot.failures >= self._slot_failures():
             self._wrong(Kind.DRAW, f"slot {drawn.slot}: goes on after {slot.failures} failed sprouts")
-        if slot.child >= 0 and slot.child not in drawn.path:
-            self._wrong(Kind.DRAW, f"slot {drawn.slot}: goes on beside its new domain {slot.child}")
+        start = self._start(slot, body.based_on)
+        if start is not None and list(drawn.path[: len(self.arms.path(start))]) != self.arms.path(start):
+            self._wrong(Kind.DRAW, f"slot {drawn.slot}: goes on beside node {start}, the nearest that is open")
         fresh = self._drawn(drawn, body.based_on, slot.attempt + 1, rehearsal=False)
         if fresh is None:
             self.invalid += 1
@@ -380,12 +462,18 @@ class Ledger:
         fresh.failures = slot.failures
         self.max_attempt = max(self.max_attempt, fresh.attempt)
         self.slots[drawn.slot] = fresh
-        return self._opened(drawn.slot)
+        self._opened(drawn.slot)
+        return self._wants()
 
-    def _given_up(self, slot: Slot, drawn: pb.DrawnSlot) -> None:
+    def _start(self, slot: Slot, based_on: int) -> int | None:
+        """From where a slot goes on: its new domain, or the nearest node above it that was open; None if none was."""
+        nodes = (ROOT, *slot.path, slot.child) if slot.child >= 0 else (ROOT, *slot.path)
+        return next((node for node in reversed(nodes) if self.arms.is_open(node, based_on)), None)
+
+    def _given_up(self, slot: Slot, drawn: pb.DrawnSlot, based_on: int) -> None:
         if drawn.path or drawn.leader or drawn.request_hash:
             self._wrong(Kind.DRAW, f"slot {drawn.slot}: given up, and yet drawn")
-        if slot.failures < self._slot_failures() and (slot.child >= 0 or any(self.arms.open_nodes())):
+        if slot.failures < self._slot_failures() and self._start(slot, based_on) is not None:
             self._wrong(Kind.DRAW, f"slot {drawn.slot}: given up after {slot.failures} failed sprouts, with arms open")
 
     def _slot_failures(self) -> int:
@@ -393,8 +481,7 @@ class Ledger:
         return self.settings.bandit.slot_failures
 
     def _held_to_lockstep(self, based_on: int) -> None:
-        assert self.settings is not None
-        if not self.settings.bandit.lockstep:
+        if not self._lockstep:
             return
         if any(slot and slot.asked < based_on < slot.ready for slot in self.slots):
             self._wrong(Kind.DECISION, f"a slot goes on in lockstep while others waited in state {based_on}")
@@ -402,7 +489,7 @@ class Ledger:
     def _slot_expired(self, event: pb.Event, body: pb.SlotExpired) -> None:
         slot = self._slot_of(event, event.slot)
         self._report.decisions += slot is None
-        if slot is None or slot.ready != NEVER or slot.request_hash != body.request_hash:
+        if slot is None or not slot.waiting or slot.request_hash != body.request_hash:
             if body.request_hash and not self.was_asked(body.request_hash):
                 self._wrong(Kind.SETTLEMENT, f"request {body.request_hash!r} expired, which no decision opened")
             return self._late()
@@ -412,7 +499,8 @@ class Ledger:
             self.sprouts[parent].waiting.remove(event.slot)
             if not self.sprouts[parent].waiting:
                 del self.sprouts[parent]
-        return self._settle(event.slot, unavailable=True)
+        self._settle(event.slot, unavailable=True)
+        return self._take_turns()
 
     def _slot_of(self, event: pb.Event, number: int) -> Slot | None:
         here = (event.round, event.step) == (self.round, self.step)
@@ -429,6 +517,8 @@ class Ledger:
     def _step_over(self) -> None:
         """A step in which every slot was unavailable is done again, and so is such a rehearsal."""
         something_came = not self.slots or self.unavailable < len(self.slots)
+        if not something_came:
+            self._stall()
         if self.rehearsing:
             self.rehearsed = self.rehearsed or something_came
         else:
@@ -437,16 +527,58 @@ class Ledger:
         self.step += 1
         self.due_since = self.sequence + 1
 
+    def _stall(self) -> None:
+        """The run cannot go on by itself: the bandit is to pause it."""
+        self.stalled = self._pause_due = True
+        self._stop()
+
+    def _arrived(self, number: int, outcome: Outcome) -> None:
+        """The result of a slot is in. It takes effect at once, or, in lockstep, when those of all slots are in."""
+        slot = self.slots[number]
+        assert slot is not None
+        slot.outcome, slot.turn = outcome, True
+        if self._lockstep:
+            self._take_turns()
+        else:
+            self._take_effect(number)
+
+    def _take_turns(self) -> None:
+        """What is in takes effect in the order of the slots, and after them sprouts in the order of their asking."""
+        if any(slot and slot.waiting for slot in self.slots):
+            return
+        for number, slot in enumerate(self.slots):
+            if slot and slot.outcome:
+                self._take_effect(number)
+        for parent in list(self.sprouts):
+            self._grow_from(parent)
+
+    def _take_effect(self, number: int) -> None:
+        slot = self.slots[number]
+        assert slot is not None and slot.outcome is not None
+        outcome, leaf = slot.outcome, slot.path[-1]
+        if outcome.sample:
+            self.stored.append(outcome.at)
+        if outcome.reward is not None:
+            self.arms.reward(leaf, outcome.reward)
+            self.arms[leaf].misses = 0
+            self.pairs += 1
+            self._report.harvests += 1
+        elif outcome.sample:
+            self.rehearsals += 1
+        if outcome.missed and not self.rehearsing:
+            self.arms.missed(leaf, self._misses[1], self.sequence + 1)
+        self._settle(number, outcome.unavailable)
+
     # ---- sprouts -----------------------------------------------------------------------------------------------
 
     def _sprout(self, event: pb.Event, kind: str, body: Any) -> Sprout | None:
         """The open sprout that a result answers."""
         self._result(event, kind, body.request_hash)
         sprout = self.sprouts.get(body.parent)
-        if sprout is None or sprout.request_hash != body.request_hash:
-            if not self.was_asked(body.request_hash):
+        if sprout is None or sprout.answered or sprout.request_hash != body.request_hash:
+            if body.request_hash not in self.sprouts_asked:
                 self._wrong(Kind.SETTLEMENT, f"answers the sprout {body.request_hash!r}, which no decision asked for")
-            elif any(sprout.request_hash == body.request_hash for sprout in self.sprouts.values()):
+            elif self.sprouts_asked[body.request_hash].parent != body.parent:
                 self._wrong(Kind.SETTLEMENT, f"answers the sprout {body.request_hash!r}, of another node")
             self._late()
             return None
@@ -468,17 +600,8 @@ class Ledger:
         known = self._known(body.parent)
         for what in results.sprouted(body, known, sprout.want, self.rules):
             self._wrong(Kind.SPROUT, what)
-        added: list[int] = []
-        for name in (names.tidy(given.name) for given in body.names):
-            if len(added) < sprout.want and names.key(name) not in known and not names.why_refused(name):
-                added.append(self.arms.add(body.parent, name, self.sequence + 1))
-                known.add(names.key(name))
-        if not added:
-            return self._rejected(body.parent, sprout)
-        unk = self.arms[self.arms[body.parent].unk]
-        unk.wins += len(added)
-        unk.misses = 0
-        self._ready(body.parent, sprout, added)
+        sprout.names = tuple(given.name for given in body.names)
+        self._sprouted(sprout)
 
     def _sprout_failed(self, event: pb.Event, body: pb.SproutFailed) -> None:
         sprout = self._sprout(event, "sprout_failed", body)
@@ -487,29 +610,55 @@ class Ledger:
         self._failure(body.failure)
         for what in results.failed(body, self._known(body.parent), self.rules):
             self._wrong(Kind.SPROUT, what)
-        if body.failure != Failure.UNAVAILABLE:
-            return self._rejected(body.parent, sprout)
-        del self.sprouts[body.parent]
-        for number in sprout.waiting:
-            self._settle(number, unavailable=True)
+        sprout.unavailable = body.failure == Failure.UNAVAILABLE
+        self._sprouted(sprout)
 
-    def _rejected(self, parent: int, sprout: Sprout) -> None:
-        unk = self.arms[parent].unk
+    def _sprouted(self, sprout: Sprout) -> None:
+        """The result of a sprout is in: as with slots, it may have to wait for its turn."""
+        sprout.answered = True
+        if not self._lockstep:
+            return self._grow_from(sprout.parent)
+        for slot in map(self.slots.__getitem__, sprout.waiting):
+            assert slot is not None
+            slot.turn = True
+        return self._take_turns()
+
+    def _grow_from(self, parent: int) -> None:
+        """A sprout's result takes effect."""
+        sprout = self.sprouts.pop(parent)
+        if sprout.unavailable:
+            for number in sprout.waiting:
+                self._settle(number, unavailable=True)
+            return
+        known, added = self._known(parent), list[int]()
+        for name in map(names.tidy, sprout.names):
+            if len(added) < sprout.want and names.key(name) not in known and not names.why_refused(name):
+                added.append(self.arms.add(parent, name, self.sequence + 1))
+                known.add(names.key(name))
+        unk = self.arms[self.arms[parent].unk]
+        if added:
+            unk.wins += len(added)
+            unk.misses = 0
+            self._ready(sprout, added)
+        else:
+            self._rejected(sprout)
+
+    def _rejected(self, sprout: Sprout) -> None:
+        unk = self.arms[sprout.parent].unk
         self.arms[unk].losses += 1
         self.arms.missed(unk, self._misses[0], self.sequence + 1)
         for number in sprout.waiting:
             slot = self.slots[number]
             assert slot is not None
             slot.failures += 1
-        self._ready(parent, sprout, [-1])
+        self._ready(sprout, [-1])
 
-    def _ready(self, parent: int, sprout: Sprout, children: list[int]) -> None:
+    def _ready(self, sprout: Sprout, children: list[int]) -> None:
         """The waiting slots can go on, each from one of the new children in turn."""
-        del self.sprouts[parent]
         for turn, number in enumerate(sprout.waiting):
             slot = self.slots[number]
             assert slot is not None
-            slot.ready, slot.child = self.sequence + 1, children[turn % len(children)]
+            slot.ready, slot.turn, slot.child = self.sequence + 1, False, children[turn % len(children)]
 
     def _failure(self, failure: int) -> None:
         if failure not in (Failure.REJECTED, Failure.UNAVAILABLE):
@@ -522,10 +671,10 @@ class Ledger:
         request_hash = body.request_hash
         self._result(event, kind, request_hash)
         slot = self._slot_of(event, event.slot)
-        if slot is None or not slot.for_result or slot.request_hash != request_hash:
+        if slot is None or not slot.waiting or not slot.for_result or slot.request_hash != request_hash:
             if not self.was_asked(request_hash):
                 self._wrong(Kind.SETTLEMENT, f"answers the request {request_hash!r}, which no decision opened")
-            elif any(slot and slot.request_hash == request_hash for slot in self.slots):
+            elif any(slot and slot.waiting and slot.request_hash == request_hash for slot in self.slots):
                 self._wrong(Kind.ENVELOPE, "names another round, step or slot than that of the request it answers")
             return None
         return slot
@@ -557,16 +706,10 @@ class Ledger:
         if body.target_version != self.versions[-1]:
             what = f"version {body.target_version!r} answered, the target is {self.versions[-1]!r}"
             self._wrong(Kind.VERSION, what)
-        leaf = slot.path[-1]
-        if body.counted:
-            self.arms.reward(leaf, 1 if body.reward else 0)
-            self.arms[leaf].misses = 0
-            self.samples[-1] = leaf
-            self.pairs += 1
-            self._report.harvests += 1
-        else:
-            self.arms.missed(leaf, self._misses[1], self.sequence + 1)
-        return self._settle(event.slot)
+        if not body.counted:
+            return self._arrived(event.slot, Outcome(self.sequence, missed=True))
+        self.samples[-1] = slot.path[-1]
+        return self._arrived(event.slot, Outcome(self.sequence, sample=True, reward=1 if body.reward else 0))
 
     def _harvest_failed(self, event: pb.Event, body: pb.HarvestFailed) -> None:
         slot = self._answered(event, "harvest_failed", body)
@@ -576,9 +719,7 @@ class Ledger:
         if body.stage in _ANSWERED_STAGES and body.failure != Failure.REJECTED:
             self._wrong(Kind.SETTLEMENT, f"failed at the {body.stage}, which is no matter of a model being away")
         unavailable = body.failure == Failure.UNAVAILABLE
-        if not unavailable and not self.rehearsing:
-            self.arms.missed(slot.path[-1], self._misses[1], self.sequence + 1)
-        return self._settle(event.slot, unavailable)
+        return self._arrived(event.slot, Outcome(self.sequence, missed=not unavailable, unavailable=unavailable))
 
     def _rehearsal_answered(self, event: pb.Event, body: pb.RehearsalAnswered) -> None:
         slot = self._answered(event, "rehearsal_answered", body)
@@ -591,8 +732,7 @@ class Ledger:
         if (said.model, said.version) != (self.rules.target, self.versions[-1]) or said.failed or not said.text:
             self._wrong(Kind.SETTLEMENT, f"rehearsed by {said.model!r} {said.version!r}: {said.failed or 'answered'}")
         self.samples[-1] = -slot.path[-1]
-        self.rehearsals += 1
-        return self._settle(event.slot)
+        return self._arrived(event.slot, Outcome(self.sequence, sample=True))
 
     # ---- rebirth and training ----------------------------------------------------------------------------------
 
@@ -675,15 +815,28 @@ class Ledger:
         elif body.from_rehearsal != rehearsed or body.from_replay + rehearsed > len(samples):
             shares = f"{body.from_rehearsal} from rehearsal and {body.from_replay} from replay"
             yield f"{shares} of {len(samples)}, of which {rehearsed} are rehearsals"
-        limit = min(rules.examples, rules.max_examples) if not rules.passes else rules.max_examples
-        whole = len(samples) == limit or (rules.passes and len(samples) < limit and not len(samples) % rules.batch)
-        if (bool(samples) != bool(self.pairs and limit)) or (samples and not whole):
-            yield f"{len(samples)} samples drawn of {self.pairs} pairs in store"
+        if len(samples) != self._samples_due():
+            yield f"{len(samples)} samples drawn of {self.pairs} pairs in store; due are {self._samples_due()}"
         base = BASE_VERSION if rules.restart else self.versions[-1]
         if body.base_version != base or body.version in self.versions:
             yield f"{body.version!r} from {body.base_version!r}; the base is {base!r}, promoted are {self.versions}"
-        if not set(body.average_with) <= set(self.versions[1:]):
-            yield f"to be averaged with {list(body.average_with)}; promoted are {self.versions[1:]}"
+        last = self.round + 1 >= self.settings.bandit.rounds
+        others = self.versions[max(1, len(self.versions) - rules.average_last + 1) :] if last else []
+        if list(body.average_with) != others:
+            yield f"to be averaged with {list(body.average_with)}; by the settings with {others}"
+
+    def _samples_due(self) -> int:
+        """How many samples a training sees: as many as the settings say, or `passes` over the pairs with their share
+        of rehearsal on top, in whole batches; none without a pair."""
+        assert self.settings is not None
+        rules = self.settings.training
+        if not self.pairs:
+            return 0
+        if not rules.passes:
+            growth = 2 * (self.round + 1) / (self.settings.bandit.rounds + 1) if rules.ramp else 1
+            return min(round(rules.examples * growth), rules.max_examples)
+        share = rules.rehearsal_share if self.rehearsals else 0.0
+        return min(math.ceil(rules.passes * self.pairs / (1 - share) / rules.batch) * rules.batch, rules.max_examples)
 
     def _trained(self, event: pb.Event, kind: str, body: Any) -> Training | None:
         """The open training that a result answers."""
@@ -707,12 +860,18 @@ class Ledger:
         if body.examples != training.examples:
             self._wrong(Kind.TRAINING, f"trained on {body.examples} samples, asked were {training.examples}")
         self.versions.append(training.version)
+        self.failed_trainings = 0
         self._round_over()
 
     def _training_failed(self, event: pb.Event, body: pb.TrainingFailed) -> None:
-        if self._trained(event, "training_failed", body) is not None:
-            self._failure(body.failure)
-            self._round_over()
+        if self._trained(event, "training_failed", body) is None:
+            return
+        assert self.settings is not None
+        self._failure(body.failure)
+        self.failed_trainings += 1
+        if body.failure == Failure.UNAVAILABLE or self.failed_trainings >= self.settings.bandit.training_failures:
+            self._stall()
+        self._round_over()
 
     def _round_over(self) -> None:
         self.training = None

@@ -56,7 +56,3 @@ class Report:
     versions: int = 0
     versions_absent: int = 0  # promoted, but their folder is not here: a log copied alone
     problems: int = 0
-
-    def lines(self) -> list[str]:
-        """One line for each count, for people."""
-        return [f"{name.replace('_', ' ')}: {count}" for name, count in vars(self).items()]

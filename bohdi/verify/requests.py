@@ -20,10 +20,7 @@ def wrong_with(run: Ledger, event: pb.Event) -> Iterator[tuple[Kind, str]]:
         yield Kind.REQUEST, f"{kind or 'an unknown body'} is no request of a run"
         return
     body = getattr(event, kind)
-    known = (
-        body.request_hash in run.trainings_asked if kind == "training_requested" else run.was_asked(body.request_hash)
-    )
-    if not known:
+    if not _ASKED.get(kind, Ledger.was_asked)(run, body.request_hash):
         yield Kind.REQUEST, f"asks {body.request_hash!r}, which no recorded decision asked for"
     if not _HASHED[kind](run, event, body):
         yield Kind.HASH, f"request hash {body.request_hash!r} does not follow from what is asked"
@@ -54,18 +51,13 @@ def _of_leaf(run: Ledger, event: pb.Event, body: Any, kind: str) -> bool:
 
 
 def _sprout(run: Ledger, event: pb.Event, body: pb.SproutRequested) -> bool:
-    """The known children are the first of those that the node has now; which were there is not in the hash."""
-    if body.parent >= len(run.arms) or run.arms[body.parent].unk < 0 or run.settings is None:
+    """The known children are those that the node had when it was asked: the first of those that it has now."""
+    sprout = run.sprouts_asked.get(body.request_hash)
+    if sprout is None:
         return False
-    node = run.arms[body.parent]
-    children = [run.arms[child].name for child in node.children.values()][: len(body.known)]
-    if list(body.path) != run.arms.path_names(body.parent) or list(body.known) != children:
-        return False
-    if not 1 <= body.want <= run.settings.bandit.sprout_names:
-        return False
-    outcomes = range(run.arms[node.unk].seen, -1, -1)
-    place = (event.round, event.step)
-    return any(body.request_hash == derived_id(run.run_id, "sprout", body.parent, n, *place) for n in outcomes)
+    children = [run.arms[child].name for child in run.arms[sprout.parent].children.values()][: sprout.known]
+    asked = (sprout.parent, sprout.want, *sprout.place, run.arms.path_names(sprout.parent), children)
+    return asked == (body.parent, body.want, event.round, event.step, list(body.path), list(body.known))
 
 
 def _training(run: Ledger, event: pb.Event, body: pb.TrainingRequested) -> bool:
@@ -74,6 +66,10 @@ def _training(run: Ledger, event: pb.Event, body: pb.TrainingRequested) -> bool:
     return body.request_hash == derived_id(run.run_id, "training", *parts) and place == (event.round, event.step)
 
 
+_ASKED: dict[str, Callable[[Ledger, str], bool]] = {
+    "sprout_requested": lambda run, request_hash: request_hash in run.sprouts_asked,
+    "training_requested": lambda run, request_hash: request_hash in run.trainings_asked,
+}
 _HASHED: dict[str, Callable[[Ledger, pb.Event, Any], bool]] = {
     "harvest_requested": _harvest,
     "answers_written": _answers,

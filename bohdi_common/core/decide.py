@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from bohdi_common.core import draws, swblrt
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import BASE_VERSION, Introspection, Next, Rules, RunState, Slot, Sprout, Training, Waits
+from bohdi_common.core.state import (
+    ALL_ROUNDS_DONE,
+    BASE_VERSION,
+    Introspection,
+    Next,
+    Rules,
+    RunState,
+    Slot,
+    Sprout,
+    Training,
+    Waits,
+)
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 
 _FORMS = {Introspection.PAPER: "paper", Introspection.TWO_SAMPLE: "two_sample"}
@@ -55,7 +66,7 @@ def decide(state: RunState, now_us: int) -> list[Fact]:
             case Next.TRAINING:
                 return [_draw_training(state, state.rules)]
             case Next.FINISH:
-                body = {"target_version": state.target_version, "reason": "all rounds done"}
+                body = {"target_version": state.target_version, "reason": ALL_ROUNDS_DONE}
                 return [_decision(state, "run_finished", body)]
     except draws.NoOpenArm:
         return [_pause(state, "no arm under Root is open: every domain was closed after too many failures")]
@@ -72,7 +83,7 @@ def requests(state: RunState, since: int = 0) -> Iterator[Fact]:
         if slot.waits == Waits.RESULT and slot.asked >= since:
             yield _request(state, "harvest_requested", slot, number, _harvest(state, slot))
     for sprout in state.sprouts.values():
-        if sprout.asked >= since:
+        if sprout.asked >= since and not sprout.answered:
             known = [state.tree.name[child] for child in state.tree.children(sprout.parent)]
             path = state.tree.path_names(sprout.parent)
             body = {"parent": sprout.parent, "path": path, "known": known, "want": sprout.want}

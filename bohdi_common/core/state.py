@@ -14,6 +14,7 @@ from bohdi_common.core.tree import Tree
 
 STATE_VERSION = 1
 BASE_VERSION = "base"  # the target as the run found it
+ALL_ROUNDS_DONE = "all rounds done"  # why a run is finished that nobody ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,3 +75,15 @@ def result(request: Event, producer: str, time_us: int, kind: str, body: dict[st
         producer=producer,
         **{kind: {"request_hash": request_hash, **body}},
     )
+
+
+def by_hand(run_id: str, event_id: str, time_us: int, kind: str, body: Any) -> Event:
+    """The event `kind` as what a person asked for: of no place in the run, and with no cause in it."""
+    return Event(
+        event_id=event_id,
+        run_id=run_id,
+        time_us=time_us,
+        schema_version=SCHEMA_VERSION,
+        producer="cli",
+        **{kind: body},
+    )

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bohdi_common.core.state import RunState
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.log import inbox
 from bohdi_common.log.port import Done, EventLog, Stored
 from bohdi_common.runtime.manager_host import Manager, ManagerHost
-from bohdi_common.runtime.shell import Service, Shell
+from bohdi_common.runtime.shell import Service, Shell, record_of
 
 _INBOX_POLL_S = 0.25
 _DEFAULT_CAPACITY = 64
@@ -51,17 +51,26 @@ class LocalHost:
     _over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _handling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
-    async def run(self, stop: asyncio.Event) -> RunState:
+    async def run(self, stop: asyncio.Event, resumed: Event | None = None) -> RunState:
         """The state at the end: `finished`, `paused`, or neither when `stop` was set. Raises the first error that no
-        handler could turn into an event (LogError, NewerSchema)."""
+        handler could turn into an event (LogError, NewerSchema).
+
+        `resumed`: the RunResumed that goes on with a run of the past, unless it is over. It comes after what was asked
+        for while nobody hosted the run: a pause that waited in the inbox is past, a cancelled run is not gone on with.
+        """
+        await inbox.drain(self.inbox_folder, self.log)
         bandit_host = ManagerHost(self.log, self.log.append, self.bandit, on_event=self._folded)
-        bandit_host.start = self._past = bandit_host.fold_past()
+        bandit_host.start = bandit_host.fold_past()
+        if resumed is not None and not self.bandit.state.finished:
+            await self.log.append([record_of(resumed)])
+            bandit_host.start = bandit_host.fold_past()
+        self._past = bandit_host.start
         self._look()
         try:
             async with asyncio.TaskGroup() as group:
                 companions = [group.create_task(_awaited(companion)) for companion in self.companions]
-                intakes = [group.create_task(self._consume(group, Shell(service))) for service in self.services]
-                intakes += [group.create_task(task) for task in (bandit_host.run(), self._commands())]
+                due = [] if self._over.is_set() else self._intakes(group, bandit_host)
+                intakes = [group.create_task(task) for task in due]
                 await _first(self._over, stop)
                 await self._wind_down(intakes, companions)
         except BaseExceptionGroup as errors:
@@ -76,6 +85,11 @@ class LocalHost:
     def _look(self) -> None:
         if self.bandit.state.finished or self.bandit.state.paused:
             self._over.set()
+
+    def _intakes(self, group: asyncio.TaskGroup, bandit_host: ManagerHost) -> list[Coroutine[Any, Any, None]]:
+        """What takes something in: the services, the bandit, and the inbox."""
+        services = [self._consume(group, Shell(service)) for service in self.services]
+        return [*services, bandit_host.run(), self._commands()]
 
     async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:
         """Takes in no more, lets what is in flight finish within `drain_s` (what does not is done again after a

@@ -45,10 +45,12 @@ class Bandit:
 
     def handle(self, event: Event) -> list[Event]:
         """Folds the next event of the log and gives what is to be appended because of it."""
-        before = self.state.sequence
+        before, resumes = self.state.sequence, self.state.resumes
         self.fold(event)
         asked: list[Event] = []
-        if self.state.sequence > before and codec.kind_of(event) in _ASKING:
+        if self.state.resumes > resumes:  # what was drawn while the run was paused has not been asked for yet
+            asked = self._requests(since=0, cause=event.event_id)
+        elif self.state.sequence > before and codec.kind_of(event) in _ASKING:
             asked = self._requests(since=before, cause=event.event_id)
         return asked + self._decisions(event.event_id)
 

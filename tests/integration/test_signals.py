@@ -62,3 +62,16 @@ def test_a_second_host_is_refused_and_a_pause_from_outside_ends_the_first_with_i
     assert running.returncode == Exit.PAUSED
     assert "asked for by hand" in errors
     assert "paused: asked for by hand" in bohdi("status", folder).stdout
+
+
+def test_a_run_cancelled_from_outside_is_over_with_what_it_has(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    running = host(folder)
+    wait_for_harvests(folder, 30)
+    asked = bohdi("cancel", folder)
+    assert (asked.returncode, asked.stdout.strip()) == (Exit.DONE, "asked: the host ends the run within a second")
+    out, errors = running.communicate(timeout=SOON_S)
+    assert (running.returncode, errors) == (Exit.DONE, "")
+    assert "ended early: cancelled by hand" in out
+    assert verify_folder(RunFolder(folder))["problems"] == []
+    assert bohdi("replay", folder).stdout.split()[-1] == out.split()[-1]

@@ -143,10 +143,12 @@ def test_a_second_bandit_on_the_log_does_no_harm(seed: int, dedupes: bool, locks
 
 
 @thorough
-@given(seeds)
-def test_after_a_restart_the_bandit_asks_for_what_is_outstanding_and_for_nothing_else(seed: int) -> None:
+@given(seed=seeds, lockstep=st.booleans())
+def test_after_a_restart_the_bandit_asks_for_what_is_outstanding_and_for_nothing_else(
+    seed: int, lockstep: bool
+) -> None:
     rng = random.Random(seed)
-    loop = Loop(World(fails=flaky), closed_loop.settings(bandit=FULL), order=rng)
+    loop = Loop(World(fails=flaky), closed_loop.settings(bandit=FULL | {"lockstep": lockstep}), order=rng)
     for _ in range(rng.randrange(150)):
         loop.act()
     while loop.read[0] < len(loop.log):
@@ -189,16 +191,40 @@ def test_of_two_bandits_events_the_requests_are_the_same() -> None:
     assert set(loop.asked) == set(single.asked)
 
 
-@pytest.mark.xfail(reason="services/bandit/handler.py asks nothing at a resume: see the report", strict=True)
-def test_what_was_drawn_while_the_run_was_being_paused_is_asked_for_after_it_is_resumed() -> None:
-    loop = Loop()
-    drawn = loop.managers[0].handle(loop.log[0])
-    loop.read[0] = 1
-    loop.append([loop.event("run_paused", {"reason": "a person"}, "pause"), *drawn])
-    loop.run()
-    assert (loop.state.open_slots, loop.pending) == (12, [])
+def paused_while(kind: str, **rules: Any) -> Loop:
+    """A loop in which the run is paused by hand just before an event of this kind is read, and goes on to rest."""
+    loop = Loop(settings=closed_loop.settings(bandit=rules))
+    while True:
+        if loop.read[0] == len(loop.log):
+            loop.answer(0)
+        elif codec.kind_of(loop.log[loop.read[0]]) == kind:
+            loop.log.insert(loop.read[0], loop.event("run_paused", {"reason": "a person"}, "pause"))
+            loop.run()
+            return loop
+        else:
+            loop.read_next(0)
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+@pytest.mark.parametrize("kind", ["paths_drawn", "slot_continued", "training_drawn"])
+def test_what_was_decided_while_the_run_was_being_paused_is_asked_for_after_it_is_resumed(
+    kind: str, lockstep: bool
+) -> None:
+    loop = paused_while(kind, lockstep=lockstep)
+    assert loop.state.paused and not loop.pending
+    assert loop.state.open_slots or loop.state.training
+    asked_before = set(loop.asked)
     loop.append([loop.event("run_resumed", {}, "resume")])
+    loop.read_next(0)
+    assert set(loop.asked) > asked_before
     assert loop.run().finished
+
+
+def test_a_resume_that_stands_twice_in_the_log_asks_once() -> None:
+    loop = paused_while("paths_drawn")
+    resume = loop.event("run_resumed", {}, "resume")
+    assert len(loop.managers[0].handle(resume)) > 0
+    assert loop.managers[0].handle(resume) == []
 
 
 # ---- pausing, expiring -----------------------------------------------------------------------------------------

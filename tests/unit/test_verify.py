@@ -31,9 +31,11 @@ Path_ = tuple[Any, ...]
 
 
 @functools.cache
-def recorded() -> RecordedRun:
+def recorded(lockstep: bool = False) -> RecordedRun:
     """A run in which everything happens: failed sprouts, expiries, late answers, rebirths, rehearsal, two trainings."""
-    run = RecordedRun(seed=7, away=0.02, withheld=0.04, settings=settings(7, bandit={"slots": 14, "threshold": 0.95}))
+    introspection = "paper" if lockstep else "two_sample"
+    bandit = {"slots": 14, "threshold": 0.95, "lockstep": lockstep, "introspection": introspection}
+    run = RecordedRun(seed=7, away=0.02, withheld=0.04, settings=settings(7, bandit=bandit))
     run.run()
     return run
 
@@ -61,6 +63,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "answers after they expired": {"away": 0.02, "withheld": 0.15},
     "a broker that delivers twice": {"away": 0.02, "twice": 0.1},
     "lockstep": {"settings": settings(5, bandit={"lockstep": True})},
+    "lockstep, and all that can go wrong": {
+        "away": 0.04,
+        "withheld": 0.1,
+        "twice": 0.1,
+        "settings": settings(5, bandit={"lockstep": True}),
+    },
+    "training that grows": {"settings": settings(5, training={"passes": 0, "examples": 9, "ramp": True})},
+    "paused, resumed and killed": {"away": 0.04, "disturbed": 0.1},
+    "paused, resumed and killed in lockstep": {
+        "away": 0.04,
+        "withheld": 0.05,
+        "twice": 0.05,
+        "disturbed": 0.1,
+        "settings": settings(5, bandit={"lockstep": True}),
+    },
     "paper": {"settings": settings(5, preset="paper", bandit={"slots": 8, "window": 4})},
     "no growth": {
         "settings": settings(5, domains=[["x", "y", "z"]], bandit={"grow": False}),
@@ -80,15 +97,17 @@ def test_a_sound_run_has_no_problem(variant: str) -> None:
     assert report.requests == len(run.requests) and report.draws and report.decisions and report.samples
 
 
-def test_a_run_cut_off_anywhere_has_no_problem() -> None:
-    log = recorded().feedback
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_a_run_cut_off_anywhere_has_no_problem(lockstep: bool) -> None:
+    log = recorded(lockstep).feedback
     for end in range(0, len(log), 7):
         assert not found(log[:end])
 
 
-def test_the_recorded_run_holds_what_the_corruptions_need() -> None:
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_the_recorded_run_holds_what_the_corruptions_need(lockstep: bool) -> None:
     counts: dict[str, int] = {}
-    for event in recorded().feedback:
+    for event in recorded(lockstep).feedback:
         counts[codec.kind_of(event)] = counts.get(codec.kind_of(event), 0) + 1
     assert {"slot_expired", "sprout_failed", "rehearsal_answered", "nodes_reborn", "target_promoted"} <= counts.keys()
 
@@ -113,6 +132,28 @@ def test_a_second_delivery_is_late_and_moves_nothing() -> None:
     report = Report()
     assert not found([*log, log[first(log, "harvest_judged")], log[first(log, "paths_drawn")]], report=report)
     assert report.late >= 2
+
+
+def by_hand(kind: str, **body: Any) -> Event:
+    return Event(event_id=derived_id("by hand"), run_id="run", producer="cli", schema_version=1, **{kind: body})
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_a_run_that_a_person_ends_anywhere_has_no_problem(lockstep: bool) -> None:
+    """What is in flight then still comes in; nothing more is decided."""
+    for action in range(1, 300, 9):
+        bandit = {"lockstep": lockstep, "introspection": "paper"}
+        run = RecordedRun(seed=5, away=0.02, withheld=0.05, cancelled=action, settings=settings(5, bandit=bandit))
+        state = run.run()
+        assert state.finished in ("cancelled by hand", "all rounds done")
+        assert not found(run.feedback, requests=enumerate(run.requests))
+
+
+def test_a_run_that_is_over_cannot_be_ended_by_a_person() -> None:
+    before, after = Report(), Report()
+    assert not found(recorded().feedback, report=before)
+    assert not found([*recorded().feedback, by_hand("run_finished", reason="too late")], report=after)
+    assert after.late == before.late + 1
 
 
 # ---- one corruption of each kind -------------------------------------------------------------------------------
@@ -370,15 +411,100 @@ def a_run_finished_early(log: Log) -> int:
 
 
 @corruption(Kind.RUN)
+def a_decision_to_finish_passed_off_as_a_persons(log: Log) -> int:
+    """In the middle of the run, where the bandit's own would be found."""
+    at = first(log, "target_promoted") + 1
+    log.insert(at, log.pop())
+    log[at].producer, log[at].cause_id = "cli", ""
+    log[at].round = log[at].step = 0
+    return at
+
+
+@corruption(Kind.ID)
+def a_person_who_finishes_passed_off_as_the_bandit(log: Log) -> int:
+    at = first(log, "target_promoted")
+    log.insert(at, by_hand("run_finished", reason="cancelled by hand"))
+    log[at].producer = "bandit"
+    return at
+
+
+@corruption(Kind.DECISION)
+def a_decision_made_after_a_person_ended_the_run(log: Log) -> int:
+    at = first(log, "nodes_reborn")
+    log.insert(at, by_hand("run_finished", reason="cancelled by hand"))
+    log[at + 1].nodes_reborn.based_on = at + 1
+    return at + 1
+
+
+@corruption(Kind.ENVELOPE)
+def a_result_written_by_a_person(log: Log) -> int:
+    at = first(log, "harvest_judged")
+    log[at].producer = "cli"
+    return at
+
+
+@corruption(Kind.ENVELOPE)
+def a_resume_by_the_bandit(log: Log) -> int:
+    log.insert(9, by_hand("run_resumed"))
+    log[9].producer = "bandit"
+    return 9
+
+
+@corruption(Kind.RUN)
 def a_result_before_the_start(log: Log) -> int:
     log.insert(0, log[first(log, "harvest_judged")])
     return 0
 
 
+@corruption(Kind.DRAW)
+def a_slot_that_goes_on_beside_its_new_domain(log: Log) -> int:
+    """The level above is drawn again, though the new domain is open."""
+    at = first(log, "slot_continued", lambda body: len(body.drawn.path) == 1)
+    log[at].slot_continued.drawn.path[:] = []
+    return at
+
+
+@corruption(Kind.TRAINING)
+def a_training_on_fewer_samples_than_are_due(log: Log) -> int:
+    at = first(log, "training_drawn")
+    drawn = log[at].training_drawn
+    del drawn.samples[4:]
+    parts = (drawn.version, drawn.base_version, *drawn.average_with, *drawn.samples)
+    drawn.request_hash = derived_id("run", "training", *parts)
+    return at
+
+
+@corruption(Kind.TRAINING)
+def an_average_with_none(log: Log) -> int:
+    at = first(log, "training_drawn", lambda body: len(body.average_with) > 0)
+    drawn = log[at].training_drawn
+    drawn.average_with[:] = []
+    drawn.request_hash = derived_id("run", "training", drawn.version, drawn.base_version, *drawn.samples)
+    return at
+
+
+@corruption(Kind.RUN)
+def a_pause_by_the_bandit_without_a_cause(log: Log) -> int:
+    at = first(log, "nodes_reborn")
+    paused = Event(event_id=derived_id("run", "run_paused", 0), run_id="run", producer="bandit", schema_version=1)
+    paused.run_paused.reason = "tired"
+    log.insert(at, paused)
+    return at
+
+
+@corruption(Kind.DECISION)
+def a_decision_made_while_the_run_was_paused(log: Log) -> int:
+    at = first(log, "nodes_reborn")
+    log.insert(at, by_hand("run_paused", reason="a person"))
+    log[at + 1].nodes_reborn.based_on = at + 1
+    return at + 1
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
 @pytest.mark.parametrize("sentence", CORRUPTIONS)
-def test_finds_and_places(sentence: str) -> None:
+def test_finds_and_places(sentence: str, lockstep: bool) -> None:
     kind, corrupt = CORRUPTIONS[sentence]
-    log = copy(recorded().feedback)
+    log = copy(recorded(lockstep).feedback)
     at = corrupt(log)
     assert (f"feedback offset {at}, run sequence {at} of run", kind) in {(p.where, p.kind) for p in found(log)}
 
@@ -476,6 +602,10 @@ def _forgotten_child(request: Event) -> None:
     request.sprout_requested.known.append("unheard of")
 
 
+def _another_name(request: Event) -> None:
+    request.sprout_requested.want += 1
+
+
 def _other_settings(request: Event) -> None:
     getattr(request, codec.kind_of(request)).settings.seed += 1
 
@@ -489,6 +619,7 @@ def _other_settings(request: Event) -> None:
         ("training_requested", _nobodys),
         ("training_requested", _other_sample),
         ("sprout_requested", _forgotten_child),
+        ("sprout_requested", _another_name),
         ("answers_written", _nobodys),
         ("harvest_requested", _other_settings),
     ],
@@ -564,11 +695,40 @@ def state_hashes(log: Log) -> dict[str, str]:
     return {run_id: state_sha256(state) for run_id, state in states.items()}
 
 
-@given(seed=st.integers(0, 2**32))
+@given(seed=st.integers(0, 2**32), lockstep=st.booleans())
 @hypothesis_settings(max_examples=150, deadline=None)
-def test_any_change_of_one_field_is_found_or_moves_nothing(seed: int) -> None:
+def test_any_change_of_one_field_is_found_or_moves_nothing(seed: int, lockstep: bool) -> None:
     rng = random.Random(seed)
-    log = copy(recorded().feedback)
+    log = copy(recorded(lockstep).feedback)
     name = mutate(rng.choice(log), rng)
     if not name.startswith(FREE) and not found(log):
-        assert state_hashes(log) == state_hashes(recorded().feedback), name
+        assert state_hashes(log) == state_hashes(recorded(lockstep).feedback), name
+
+
+def disturb(log: Log, rng: random.Random) -> None:
+    """Loses, repeats, moves or changes an event."""
+    at, other = rng.randrange(1, len(log)), rng.randrange(1, len(log))
+    match rng.randrange(4):
+        case 0:
+            del log[at]
+        case 1:
+            log.insert(other, log[at])
+        case 2:
+            log.insert(min(at + rng.randrange(8), len(log) - 1), log.pop(at))
+        case _:
+            mutate(log[at], rng)
+
+
+@given(seed=st.integers(0, 2**32), lockstep=st.booleans())
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_whatever_is_done_to_a_log_the_fold_and_the_ledger_add_it_up_alike(seed: int, lockstep: bool) -> None:
+    """What is wrong is reported where it stands, and not once more as a difference at the end."""
+    rng = random.Random(seed)
+    log = copy(recorded(lockstep).feedback)
+    for _ in range(rng.choice([1, 2, 5])):
+        disturb(log, rng)
+    ledger, state = Ledger("run", Report()), RunState()
+    for event in log:
+        ledger.take(event)
+        evolve(state, event)
+    assert not list(differences(ledger, state))
