@@ -1,0 +1,72 @@
+"""Folds of a run's log: read, checksum, decode, evolve, as `bohdi replay` does, against decoding the same bytes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from itertools import islice
+
+from benchmarks.made_run import RUN_ID, MadeRun, Panel
+from benchmarks.rows import Measured
+from benchmarks.timing import best_seconds, seconds
+from bohdi_common.core.state import RunState
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.topics import FEEDBACK
+from bohdi_common.log.sqlite_file import open_readonly
+from bohdi_common.runtime.feedback import events_of
+from services.bandit.handler import Bandit, folded
+from tests.closed_loop import World
+
+_QUESTION = "What is the third digit of the sum of 4711 and 1147? Say nothing but that digit, please, in words."
+_TREE = (10, 10, 10)
+SHORT = MadeRun("short", 1_000_000, World(width=_TREE, text=_QUESTION))
+AS_IN_THE_DEMO = MadeRun("panel", 100_000, Panel(text="August October October: September"))
+LONG = MadeRun("long", 50_000, Panel(text=_QUESTION * 9))
+_CHUNK = 50_000
+
+
+def from_nothing(events: int) -> Measured:
+    """The first `events` events of a run, many times over."""
+    log = open_readonly(SHORT.log())
+    values = [stored.value for stored in log.read(FEEDBACK.name, stop=events)]
+    fold_s, decode_s = best_seconds(20, lambda: folded(events_of(log, RUN_ID, events), RUN_ID), lambda: _decode(values))
+    log.close_reading()
+    return _measured(events, fold_s, decode_s, values)
+
+
+def whole(made: MadeRun) -> Measured:
+    """A whole log, in turns of some ten thousand events, folding and decoding; the median turn counts."""
+    log = open_readonly(made.log())
+    bandit, events = Bandit(RUN_ID), events_of(log, RUN_ID)
+    turns: list[tuple[float, float]] = []
+    for start in range(0, made.events, _CHUNK):
+        values = [stored.value for stored in log.read(FEEDBACK.name, start, start + _CHUNK)]
+        turns.append((seconds(lambda: _fold(bandit, events)), seconds(lambda values=values: _decode(values))))
+    log.close_reading()
+    _check(bandit.state, made.events)
+    fold_s, decode_s = (statistics.median(times) for times in zip(*turns, strict=True))
+    return _measured(_CHUNK, fold_s, decode_s, values)
+
+
+def _fold(bandit: Bandit, events: Iterator[Event]) -> None:
+    for event in islice(events, _CHUNK):
+        bandit.fold(event)
+
+
+def _decode(values: list[bytes]) -> None:
+    for value in values:
+        Event.FromString(value)
+
+
+def _measured(events: int, fold_s: float, decode_s: float, values: list[bytes]) -> Measured:
+    size = sum(map(len, values)) / len(values)
+    return Measured(
+        events / fold_s, "folds/s", f"protobuf decoding alone, {size:.0f} bytes an event", decode_s / fold_s
+    )
+
+
+def _check(state: RunState, events: int) -> None:
+    """A log that does not fold as it was made would measure something else."""
+    strange = {what: count for what, count in state.counts.items() if what in {"late", "invalid", "unknown"}}
+    if state.sequence != events or strange:
+        raise RuntimeError(f"{state.sequence} of {events} events, {strange}: remove benchmarks/work and run again")
