@@ -29,7 +29,7 @@ ROWS = (
     Row("path draws, B = 30, 1k leaves", partial(draws.per_second, 10, 10, 10)),
     Row("path draws, B = 30, 10k leaves", partial(draws.per_second, 22, 22, 21)),
     Row("path draws, B = 30, 90k leaves", partial(draws.per_second, 45, 45, 45), Floor(60_000)),
-    Row("folds, 1k events of 300 bytes", partial(folds.from_nothing, 1_000)),
+    Row("folds, 1k events of 300 bytes", partial(folds.many_times, folds.START)),
     Row("folds, 1M events of 300 bytes", partial(folds.whole, folds.SHORT), Floor(80_000)),
     Row("folds, 100k events as the demo's", partial(folds.whole, folds.AS_IN_THE_DEMO)),
     Row("folds, 50k events of 4 kB", partial(folds.whole, folds.LONG)),

@@ -16,8 +16,8 @@ from bohdi_common.log.sqlite import SqliteLog
 WORK = Path("benchmarks/work/appends")
 _VALUE = bytes(300)
 _TURNS, _TURN_S = 5, 0.4
-# A commit that makes the write-ahead file longer waits longer for the disk than one that writes over what was moved into
-# the database: both files are made that long beforehand, or the one that is slower to grow would look slower.
+# A commit that makes the write-ahead file longer waits longer for the disk than one that writes over what was moved
+# into the database: both files are made that long beforehand, or the one that grows for longer would look slower.
 _WARM_RECORDS = 12_000
 _WARM_RAW = (
     "INSERT INTO records (value) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from itertools import islice
 
@@ -19,23 +18,25 @@ from tests.closed_loop import World
 
 _QUESTION = "What is the third digit of the sum of 4711 and 1147? Say nothing but that digit, please, in words."
 _TREE = (10, 10, 10)
+START = MadeRun("start", 1_000, World(width=(2, 2, 2), text=_QUESTION))
 SHORT = MadeRun("short", 1_000_000, World(width=_TREE, text=_QUESTION))
 AS_IN_THE_DEMO = MadeRun("panel", 100_000, Panel(text="August October October: September"))
 LONG = MadeRun("long", 50_000, Panel(text=_QUESTION * 9))
-_CHUNK = 50_000
+_CHUNK = 25_000
 
 
-def from_nothing(events: int) -> Measured:
-    """The first `events` events of a run, many times over."""
-    log = open_readonly(SHORT.log())
-    values = [stored.value for stored in log.read(FEEDBACK.name, stop=events)]
-    fold_s, decode_s = best_seconds(20, lambda: folded(events_of(log, RUN_ID, events), RUN_ID), lambda: _decode(values))
+def many_times(made: MadeRun) -> Measured:
+    """A short log from nothing, time and again; the best time counts."""
+    log = open_readonly(made.log())
+    values = [stored.value for stored in log.read(FEEDBACK.name)]
+    fold_s, decode_s = best_seconds(20, lambda: folded(events_of(log, RUN_ID), RUN_ID), lambda: _decode(values))
     log.close_reading()
-    return _measured(events, fold_s, decode_s, values)
+    return _measured(made.events, fold_s, decode_s, values)
 
 
 def whole(made: MadeRun) -> Measured:
-    """A whole log, in turns of some ten thousand events, folding and decoding; the median turn counts."""
+    """A whole log, in turns of some ten thousand events, folding and decoding. The best turn of the second half counts,
+    when the state is large."""
     log = open_readonly(made.log())
     bandit, events = Bandit(RUN_ID), events_of(log, RUN_ID)
     turns: list[tuple[float, float]] = []
@@ -44,7 +45,7 @@ def whole(made: MadeRun) -> Measured:
         turns.append((seconds(lambda: _fold(bandit, events)), seconds(lambda values=values: _decode(values))))
     log.close_reading()
     _check(bandit.state, made.events)
-    fold_s, decode_s = (statistics.median(times) for times in zip(*turns, strict=True))
+    fold_s, decode_s = (min(times) for times in zip(*turns[len(turns) // 2 :], strict=True))
     return _measured(_CHUNK, fold_s, decode_s, values)
 
 

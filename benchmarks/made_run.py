@@ -61,7 +61,10 @@ class MadeRun:
 
     def log(self) -> Path:
         """The run's log, made if it is not there yet."""
-        made_of = derived_id(_MADE_BY, self.events, repr(self.world), str(self.rules))
+        world = self.world
+        made_of = derived_id(
+            _MADE_BY, self.events, type(world).__name__, *world.width, world.text, world.seed, str(self.rules)
+        )
         folder = WORK / f"{self.name}-{made_of[:8]}"
         if not folder.exists():
             aside = folder.with_suffix(".making")
