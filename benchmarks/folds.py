@@ -16,26 +16,28 @@ from bohdi_common.runtime.feedback import events_of
 from services.bandit.handler import Bandit, folded
 from tests.closed_loop import World
 
-_QUESTION = "What is the third digit of the sum of 4711 and 1147? Say nothing but that digit, please, in words."
+_QUESTION = "What is the third digit of the sum of 4711 and 1147? Say only that digit."
 _TREE = (10, 10, 10)
-START = MadeRun("start", 1_000, World(width=(2, 2, 2), text=_QUESTION))
+START = MadeRun("start", 1_000, World(width=(2, 2, 2), text=_QUESTION), slots=20)
 SHORT = MadeRun("short", 1_000_000, World(width=_TREE, text=_QUESTION))
 AS_IN_THE_DEMO = MadeRun("panel", 100_000, Panel(text="August October October: September"))
-LONG = MadeRun("long", 50_000, Panel(text=_QUESTION * 9))
-_CHUNK = 25_000
+LONG = MadeRun("long", 50_000, Panel(text=_QUESTION * 10))
+_CHUNK = 10_000
 
 
 def many_times(made: MadeRun) -> Measured:
-    """A short log from nothing, time and again; the best time counts."""
+    """A log from nothing, time and again; the best time counts."""
     log = open_readonly(made.log())
     values = [stored.value for stored in log.read(FEEDBACK.name)]
-    fold_s, decode_s = best_seconds(20, lambda: folded(events_of(log, RUN_ID), RUN_ID), lambda: _decode(values))
+    fold_s, decode_s = best_seconds(
+        max(5, 20_000 // made.events), lambda: folded(events_of(log, RUN_ID), RUN_ID), lambda: _decode(values)
+    )
     log.close_reading()
     return _measured(made.events, fold_s, decode_s, values)
 
 
-def whole(made: MadeRun) -> Measured:
-    """A whole log, in turns of some ten thousand events, folding and decoding. The best turn of the second half counts,
+def throughout(made: MadeRun) -> Measured:
+    """A long log, in turns of some ten thousand events, folding and decoding. The best turn of the second half counts,
     when the state is large."""
     log = open_readonly(made.log())
     bandit, events = Bandit(RUN_ID), events_of(log, RUN_ID)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,7 @@ RUN_ID = "made"
 _MADE_BY = 1  # to be raised with every change of what is made here: older logs are then made anew
 _LOG = "log.sqlite"
 _RECORDS_AN_APPEND = 5_000
-_BANDIT = {
-    "rounds": 100_000, "steps": 10, "slots": 200, "window": 20, "rehearsal_questions": 0, "introspection": "two_sample"
-}  # fmt: skip
+_BANDIT = {"rounds": 100_000, "steps": 10, "window": 20, "rehearsal_questions": 0, "introspection": "two_sample"}
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,17 @@ class MadeRun:
     name: str
     events: int
     world: World
-    rules: Settings = field(default_factory=lambda: settings(bandit=_BANDIT, training={"passes": 0.0, "examples": 180}))
+    slots: int = 200
+
+    @property
+    def rules(self) -> Settings:
+        return settings(bandit=_BANDIT | {"slots": self.slots}, training={"passes": 0.0, "examples": 180})
 
     def log(self) -> Path:
         """The run's log, made if it is not there yet."""
         world = self.world
-        made_of = derived_id(
-            _MADE_BY, self.events, type(world).__name__, *world.width, world.text, world.seed, str(self.rules)
-        )
+        rules = self.rules.SerializeToString(deterministic=True).hex()
+        made_of = derived_id(_MADE_BY, self.events, type(world).__name__, *world.width, world.text, world.seed, rules)
         folder = WORK / f"{self.name}-{made_of[:8]}"
         if not folder.exists():
             aside = folder.with_suffix(".making")
