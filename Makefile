@@ -6,7 +6,7 @@ SEED ?= 0
 DIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study proto lock clean
+.PHONY: help demo test lint bench study rebirth proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,8 +26,11 @@ lint: $(READY)   ## ruff, mypy and the import rules
 bench: $(READY)  ## the table of ratios, into benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-study: $(READY)  ## the comparison of methods over seeds (half an hour), into docs/study.md
+study: $(READY)  ## the comparison of methods over seeds (an hour or two), into docs/study.md
 	$(BIN)/python -m benchmarks.study
+
+rebirth: $(READY) ## simulate Introspection-Rebirth (10 seconds), into docs/rebirth.md
+	$(BIN)/python -m benchmarks.rebirth_study
 
 proto: $(READY)  ## generate the events' code from proto/
 	PYTHON=$(BIN)/python proto/generate.sh
