@@ -144,16 +144,10 @@ class Broker:
     def _format(self, properties: Path) -> None:
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         tool = "kafka.tools.StorageTool"
-        cluster = subprocess.run(_java(tool, "random-uuid"), capture_output=True, text=True, check=True).stdout.split()[
-            -1
-        ]
+        told = subprocess.run(_java(tool, "random-uuid"), capture_output=True, text=True, check=True).stdout
         scram = ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"] if self.secure else []
-        made = subprocess.run(
-            _java(tool, "format", "-t", cluster, "-c", str(properties), *scram),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        format = _java(tool, "format", "-t", told.split()[-1], "-c", str(properties), *scram)
+        made = subprocess.run(format, capture_output=True, text=True, check=False)
         if made.returncode:
             raise BrokerFailed(f"the data folder of the broker cannot be made: {made.stderr.strip()[-300:]}")
 
