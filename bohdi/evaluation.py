@@ -24,8 +24,9 @@ Accuracy = Callable[[Path, Path], Mapping[str, float]]
 
 @dataclass
 class Evaluation:
-    """`accuracy(model folder, benchmark file)` gives the accuracy by domain."""
+    """Of one run. `accuracy(model folder, benchmark file)` gives the accuracy by domain."""
 
+    run_id: str
     log: EventLog
     folder_of: Callable[[ModelRef], Path]
     benchmark: str
@@ -39,7 +40,7 @@ class Evaluation:
         for _, event in feedback_events(self.log):
             self._note(event)
         async for _, event in follow_feedback(self.log, 0):
-            match event.WhichOneof("body"):
+            match event.WhichOneof("body") if event.run_id == self.run_id else "":
                 case "run_started":
                     settings = event.run_started.settings
                     self._target = settings.target
@@ -52,7 +53,7 @@ class Evaluation:
                     return
 
     def _note(self, event: Event) -> None:
-        if event.WhichOneof("body") == "target_evaluated":
+        if event.run_id == self.run_id and event.WhichOneof("body") == "target_evaluated":
             self._scored.add((event.target_evaluated.model, event.target_evaluated.version))
 
     async def _evaluate(self, cause: Event, model: ModelRef) -> None:
