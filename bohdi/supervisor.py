@@ -28,10 +28,12 @@ class ServiceMistaken(Exception):
 
 @dataclass
 class Supervisor:
-    """`environment`: what the services are told. `pids` are those at work now, by service."""
+    """`environment`: what the services are told; `module`: what is started for a service's name. `pids` are those at
+    work now, by service."""
 
     environment: Mapping[str, str]
     show: Print
+    module: Callable[[str], str] = "services.{}".format
     services: Sequence[str] = SERVICES
     pids: dict[str, int] = field(default_factory=dict, init=False)
     starts: dict[str, int] = field(default_factory=dict, init=False)
@@ -63,7 +65,7 @@ class Supervisor:
     async def _once(self, name: str, stop: asyncio.Event) -> int:
         """One life of a service; its exit code."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "ignore", "-m", f"services.{name}",
+            sys.executable, "-W", "ignore", "-m", self.module(name),
             env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             limit=_LINE_BYTES_MAX, start_new_session=True,

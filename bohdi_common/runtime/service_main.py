@@ -13,7 +13,7 @@ from bohdi_common.events.topics import Topic
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.models.adapters import local_models
-from bohdi_common.models.places import RunStores
+from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
 from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.manager_host import Manager
@@ -32,7 +32,13 @@ class Surroundings:
     models: ChatModels
 
 
-def run_worker(name: str, topic: Topic, capacity: int, make: Callable[[Surroundings], Service]) -> None:
+def run_worker(
+    name: str,
+    topic: Topic,
+    capacity: int,
+    make: Callable[[Surroundings], Service],
+    models: Callable[[FolderOf], ChatModels] = local_models,
+) -> None:
     """Hosts a worker service until a signal ends it; `capacity`: its inputs in flight by default."""
     kafka, settings = _told(capacity)
     from bohdi_common.runtime.faust_host import FaustHost
@@ -41,12 +47,12 @@ def run_worker(name: str, topic: Topic, capacity: int, make: Callable[[Surroundi
     opened: list[ChatModels] = []
 
     def service() -> Service:
-        opened.append(local_models(stores.folder_of))
+        opened.append(models(stores.folder_of))
         return make(Surroundings(kafka, stores, opened[0]))
 
     async def close() -> None:
-        for models in opened:
-            await models.close()
+        for there in opened:
+            await there.close()
 
     _hosted(FaustHost(name, topic, kafka, settings, service, close).run)
 
