@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
+from bohdi import cli_topics
 from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
@@ -32,6 +33,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
+from bohdi_common.log.kafka_settings import BadSetting
 from bohdi_common.log.port import LogError
 from bohdi_common.log.sqlite import has_host
 from bohdi_common.models.places import place
@@ -61,6 +63,7 @@ app = typer.Typer(
 )
 microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
 app.add_typer(microworld_app, name="microworld")
+app.add_typer(cli_topics.app, name="topics")
 
 _FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
 
@@ -77,11 +80,13 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 def main() -> None:
     """Entry point: the command, and its mistakes as one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for client in ("kafka", "aiokafka"):  # what they say of a broker that is away comes as one line of ours
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     try:
         sys.exit(app(standalone_mode=False) or Exit.DONE)
     except TyperException as error:  # a wrong option or argument; typer's own display takes five lines
         _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
-    except (BadConfig, NoRun) as error:
+    except (BadConfig, BadSetting, NoRun) as error:
         _fail(error, Exit.MISTAKE)
     except (LogError, codec.NewerSchema) as error:
         _fail(error, Exit.LOG)

@@ -94,7 +94,7 @@ class FaustHost:
     async def revoked(self) -> None:
         """No partition is this worker's any more."""
         self.window.revoked()
-        self.health.assigned = 0
+        self.health.assigned = None
 
     async def end(self) -> None:
         """The intake is over: lets the work in hand finish, for a while."""
@@ -123,7 +123,6 @@ def _app(host: FaustHost, topics: list[str]) -> faust.App:
 
     app = App(
         host.group,
-        broker="kafka://" + host.kafka.bootstrap.replace(",", ";kafka://"),
         store="memory://",
         datadir=tempfile.mkdtemp(prefix="bohdi-faust-"),
         web_enabled=False,

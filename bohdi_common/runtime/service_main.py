@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from bohdi_common.events.topics import Topic
-from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.kafka_settings import BadSetting, KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.models.adapters import local_models
 from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
-from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.manager_host import Manager
-from bohdi_common.runtime.service_settings import BadSetting, ServiceSettings
+from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import Service
 
 _MISTAKE = 2
@@ -71,7 +70,7 @@ def _told(capacity: int) -> tuple[KafkaSettings, ServiceSettings]:
     logging.getLogger("bohdi").setLevel(level if level in logging.getLevelNamesMapping() else "INFO")
     try:
         return KafkaSettings.from_environment(), ServiceSettings.from_environment(capacity)
-    except (BadConfig, BadSetting) as error:
+    except BadSetting as error:
         _fail(error)
 
 

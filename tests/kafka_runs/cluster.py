@@ -15,11 +15,11 @@ from bohdi.kafka_runs import submit
 from bohdi.run_folder import resolved
 from bohdi.supervisor import Supervisor
 from bohdi_common.core.state import RunState
-from bohdi_common.events.topics import TOPICS
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.models.places import RunStores
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.feedback import feedback_events
+from bohdi_common.runtime.kafka_topics import Cluster as Topics
 from devbroker.broker import Broker
 from services.bandit.handler import Bandit
 from tests import scripted
@@ -77,11 +77,8 @@ async def cluster(
     broker: Broker, folder: Path, environment: Mapping[str, str] | None = None, start: bool = True
 ) -> AsyncIterator[Cluster]:
     """The five services with scripted models on `broker`, its topics made; ended at the end."""
-    from tests.conftest import make_topics
-
-    kafka = KafkaSettings.from_environment(broker.bootstrap)
-    for topic in TOPICS:
-        make_topics(kafka, [topic.name], topic.partitions)
+    kafka = KafkaSettings.from_environment(broker.bootstrap, broker.environment)
+    Topics(kafka).create()
     told = {**broker.environment, "BOHDI_STORE": str(folder / "store"), **(environment or {})}
     lines: list[str] = []
     supervisor = Supervisor(told, lines.append, module="tests.scripted.{}".format)
