@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from bohdi_common.events.topics import Topic
 from bohdi_common.log.kafka_settings import BadSetting, KafkaSettings
@@ -15,11 +16,14 @@ from bohdi_common.log.port import LogError
 from bohdi_common.models.adapters import local_models
 from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
-from bohdi_common.runtime.manager_host import Manager
 from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import Service
 
+if TYPE_CHECKING:  # who hosts a worker needs it not
+    from bohdi_common.runtime.kafka_manager import Keeper
+
 _MISTAKE = 2
+SNAPSHOTS = ".snapshots"  # in the store; no run has such a name
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,15 @@ def run_worker(
     _hosted(FaustHost(name, topic, kafka, settings, service, close).run)
 
 
-def run_manager(name: str, make: Callable[[], Manager]) -> None:
-    """Hosts the bandit until a signal ends it. `make`: the manager of the runs of one partition."""
+def run_manager(name: str, keeper_at: Callable[[Path], Keeper]) -> None:
+    """Hosts the bandit until a signal ends it. `keeper_at` keeps the fold of one partition in a file."""
     kafka, settings = _told(capacity=1)
     from bohdi_common.runtime.kafka_manager import KafkaManagerHost
 
-    _hosted(KafkaManagerHost(name, kafka, settings, make).run)
+    def keeper_of(partition: int) -> Keeper:
+        return keeper_at(settings.store / SNAPSHOTS / f"{name}-{partition}.snapshot")
+
+    _hosted(KafkaManagerHost(name, kafka, settings, keeper_of).run)
 
 
 def _told(capacity: int) -> tuple[KafkaSettings, ServiceSettings]:
