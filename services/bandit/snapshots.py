@@ -50,8 +50,8 @@ class Snapshots:
             _log.warning("%s: no snapshot: %s", self.file, error)
 
     def load(self, id_at: Callable[[int], str | None]) -> tuple[int, Runs]:
-        """Offset and runs of the snapshot if it is one of this log, else 0 and none. `id_at`: the id of the record at an
-        offset of the log, None when there is none."""
+        """Offset and runs of the snapshot if it is one of this log, else 0 and none. `id_at`: the id of the record at
+        an offset of the log, None when there is none."""
         try:
             digest, _, body = self.file.read_bytes().partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() != digest:
