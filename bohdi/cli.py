@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_topics
+from bohdi import cli_dead, cli_topics
 from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
@@ -64,6 +64,7 @@ app = typer.Typer(
 microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
 app.add_typer(microworld_app, name="microworld")
 app.add_typer(cli_topics.app, name="topics")
+app.add_typer(cli_dead.app, name="dead")
 
 _FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
 

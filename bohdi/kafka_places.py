@@ -74,19 +74,7 @@ class KafkaPlace:
 
     def append(self, records: list[Record]) -> None:
         """Raises LogError when it is not durable in time."""
-        asyncio.run(self._append(records))
-
-    async def _append(self, records: list[Record]) -> None:
-        writer = KafkaWriter(self.kafka, described, self.partition)
-        try:
-            async with asyncio.timeout(_APPEND_S):
-                await writer.append(records)
-        except TimeoutError:
-            raise LogError(
-                f"{self.kafka.bootstrap}: not appended within {_APPEND_S:.0f} s; is the broker there?"
-            ) from None
-        finally:
-            await writer.close()
+        _append_within(self.kafka, records)
 
 
 def _run_of(stored: Stored) -> str | None:
@@ -95,6 +83,26 @@ def _run_of(stored: Stored) -> str | None:
         return codec.decode(stored.value).run_id
     except codec.Undecodable:
         return None
+
+
+def append(kafka: str | None, records: list[Record]) -> None:
+    """Onto the cluster that `kafka` or the environment names, by the records' keys. Raises LogError."""
+    _append_within(KafkaSettings.from_environment(kafka), records)
+
+
+def _append_within(kafka: KafkaSettings, records: list[Record]) -> None:
+    async def appended() -> None:
+        writer = KafkaWriter(kafka, described)
+        try:
+            async with asyncio.timeout(_APPEND_S):
+                await writer.append(records)
+        finally:
+            await writer.close()
+
+    try:
+        asyncio.run(appended())
+    except TimeoutError:
+        raise LogError(f"{kafka.bootstrap}: not appended within {_APPEND_S:.0f} s; is the broker there?") from None
 
 
 def kafka_place(kafka: str | None, run_id: str) -> KafkaPlace:

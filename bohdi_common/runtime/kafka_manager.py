@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import FEEDBACK, TOPICS, TRAINING_REQUESTS
+from bohdi_common.events.topics import DEAD, FEEDBACK, TOPICS, TRAINING_REQUESTS
 from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_records import partition_of
 from bohdi_common.log.kafka_settings import KafkaSettings
@@ -94,7 +94,10 @@ class KafkaManagerHost:
         try:
             asyncio.run(self._run())
         except BaseExceptionGroup as errors:
-            stop_hard("; ".join(map(str, errors.exceptions)))
+            newer, others = errors.split(codec.NewerSchema)
+            if others is not None:
+                stop_hard(_told(others))
+            raise codec.NewerSchema(_told(errors)) from newer
 
     async def _run(self) -> None:
         topics = [topic.name for topic in TOPICS]
@@ -137,6 +140,7 @@ class KafkaManagerHost:
             kept.manager,
             start=kept.offset,
             already_asked=self._already_asked,
+            already_dead=self._already_dead,
             on_event=kept.folded,
         )
 
@@ -164,6 +168,15 @@ class KafkaManagerHost:
         _log.info("%s: %d of %d outstanding requests stand in their topics", self.name, len(found), len(requests))
         return found
 
+    def _already_dead(self, records: Sequence[Record]) -> set[str]:
+        """Ids of the dead letters that stand in their topic, which one partition holds and few stand in."""
+        reader = KafkaReader(self.kafka)
+        try:
+            ids = {record.event_id for record in records}
+            return ids.intersection(stored.event_id for stored in reader.read(DEAD.name))
+        finally:
+            reader.close_reading()
+
     def _in_topic(self, topic: str, partition: int, requests: Sequence[Event]) -> set[str]:
         reader = KafkaReader(self.kafka, partition)
         try:
@@ -173,6 +186,12 @@ class KafkaManagerHost:
             return ids.intersection(stored.event_id for stored in reader.read(topic, start))
         finally:
             reader.close_reading()
+
+
+def _told(errors: BaseExceptionGroup[Any]) -> str:
+    """One line of what a group of errors says."""
+    leaves = [_told(e) if isinstance(e, BaseExceptionGroup) else str(e) for e in errors.exceptions]
+    return "; ".join(leaves)
 
 
 def _stopped_by_signals() -> asyncio.Event:
