@@ -27,6 +27,7 @@ from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
 from bohdi.run_places import FolderPlace, RunPlace, events, run_place
+from bohdi.supervisor import ServiceMistaken
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import ALL_ROUNDS_DONE, BASE_VERSION, RunState, state_sha256
 from bohdi_common.events import codec
@@ -87,7 +88,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or Exit.DONE)
     except TyperException as error:  # a wrong option or argument; typer's own display takes five lines
         _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
-    except (BadConfig, BadSetting, NoRun) as error:
+    except (BadConfig, BadSetting, NoRun, ServiceMistaken) as error:
         _fail(error, Exit.MISTAKE)
     except (LogError, codec.NewerSchema) as error:
         _fail(error, Exit.LOG)
