@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -49,14 +50,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="the rows whose name holds this; writes no file")
     parser.add_argument("--strict", action="store_true", help="a floor that is not reached is an error")
     arguments = parser.parse_args()
-    results: list[Result] = []
-    missing: list[str] = []
-    for row in (row for row in ROWS if arguments.only in row.name):
-        print(f"{row.name} ...", file=sys.stderr, flush=True)
-        try:
-            results.append(result(row))
-        except Exception as error:  # the other rows are worth having; the exit code says that one is missing
-            missing.append(f"{row.name}: {type(error).__name__}: {error}")
+    results, missing = measured([row for row in ROWS if arguments.only in row.name])
     Console(width=150).print(_table(results))
     if not arguments.only:
         RESULTS.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n", encoding="utf-8")
@@ -65,6 +59,19 @@ def main() -> int:
     below = [r.name for r in results if r.met is False]
     print(f"floors not reached: {', '.join(below) or 'none'}")
     return 1 if missing or (below and arguments.strict) else 0
+
+
+def measured(rows: Sequence[Row]) -> tuple[list[Result], list[str]]:
+    """The rows' results, and a line for each row that could not be measured: the others are worth having."""
+    results: list[Result] = []
+    missing: list[str] = []
+    for row in rows:
+        print(f"{row.name} ...", file=sys.stderr, flush=True)
+        try:
+            results.append(result(row))
+        except Exception as error:
+            missing.append(f"{row.name}: {type(error).__name__}: {error}")
+    return results, missing
 
 
 def _table(results: list[Result]) -> Table:
