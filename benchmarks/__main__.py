@@ -78,16 +78,12 @@ def _table(results: list[Result]) -> Table:
     table = Table("row", "value", "unit", "against", "ratio", "floor", "met")
     for r in results:
         met = "" if r.met is None else "yes" if r.met else "NO"
-        table.add_row(
-            r.name,
-            f"{r.value:,.4g}" if r.value < 1000 else f"{r.value:,.0f}",
-            r.unit,
-            r.against,
-            f"{r.ratio:.3g}",
-            r.rule,
-            met,
-        )
+        table.add_row(r.name, _short(r.value), r.unit, r.against, _short(r.ratio), r.rule, met)
     return table
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 if __name__ == "__main__":
