@@ -21,7 +21,7 @@ from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
-from bohdi_common.runtime.config import Config
+from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
@@ -41,6 +41,7 @@ class Parts:
 
     models: Callable[[Callable[[ModelRef], Path]], ChatModels]
     fine_tune: FineTune
+    check_model: Callable[[Path], None] = field(default=lambda folder: None)  # raises ValueError for one it cannot load
     versions: Callable[[Path], VersionStore] = VersionStore
     bandit: Callable[[str], Bandit] = Bandit
     around: Callable[[Service], Service] = field(default=lambda service: service)
@@ -65,16 +66,22 @@ def real_parts() -> Parts:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every model is a folder; nothing is ever asked of the network
     import torch
 
+    from bohdi_common.models import huggingface
     from bohdi_common.models.local import LocalModels
     from services.training.finetune import fine_tune
 
     torch.set_num_threads(1)  # two were up to 15 times slower where cores are shared
     torch.set_flush_denormal(True)
-    return Parts(models=LocalModels, fine_tune=fine_tune)
+    return Parts(models=LocalModels, fine_tune=fine_tune, check_model=huggingface.check)
 
 
 def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     """Makes the folder and its log with RunStarted in it; returns the run's id. Raises BadConfig, LogError."""
+    for model in (*config.sources, config.target):
+        try:
+            parts.check_model(place(model.path))
+        except ValueError as error:
+            raise BadConfig(f"{model.name}: {error}: point its path at a model that loads") from None
     folder.create(config)
     run_id = f"{config.name}-{secrets.token_hex(4)}"
     models = {model.name: model.path for model in (*config.sources, config.target)}
