@@ -24,7 +24,7 @@ from bohdi_common.models.adapters import local_models, prepare_torch
 from bohdi_common.models.places import FolderOf, model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
-from bohdi_common.runtime.config import Config
+from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
@@ -52,6 +52,7 @@ class Parts:
 
     models: Callable[[Callable[[ModelRef], Path]], ChatModels]
     fine_tune: FineTune
+    check_model: Callable[[Path], None] = field(default=lambda folder: None)  # raises ValueError for one it cannot load
     versions: Callable[[Path], VersionStore] = VersionStore
     bandit: Callable[[str], Bandit] = Bandit
     around: Callable[[Service], Service] = field(default=lambda service: service)
@@ -74,13 +75,19 @@ class Watcher:
 def real_parts() -> Parts:
     """Models in this process by transformers, fine-tuned by TRL. Imports torch: seconds, so only when needed."""
     prepare_torch()
+    from bohdi_common.models import huggingface
     from services.training.finetune import fine_tune
 
-    return Parts(models=local_models, fine_tune=fine_tune)
+    return Parts(models=local_models, fine_tune=fine_tune, check_model=huggingface.check)
 
 
 def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     """Makes the folder and its log with RunStarted in it; returns the run's id. Raises BadConfig, LogError."""
+    for model in (*config.sources, config.target):
+        try:
+            parts.check_model(place(model.path))
+        except ValueError as error:
+            raise BadConfig(f"{model.name}: {error}: point its path at a model that loads") from None
     folder.create(config)
     run_id = fresh_run_id(config)
     asyncio.run(_append_first(parts.log(folder.log, True), run_started(config, run_id, seed)))
