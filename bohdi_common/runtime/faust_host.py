@@ -16,6 +16,7 @@ from typing import Any
 
 import faust
 from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bohdi_common.events.topics import DEAD, TOPICS, Topic
@@ -34,6 +35,8 @@ STUCK_AFTER_S = 6 * 3600.0
 _SESSION_S, _HEARTBEAT_S, _REBALANCE_S = 10.0, 2.0, 20.0
 _MAX_POLL_S = 2 * STUCK_AFTER_S  # above the longest handler times its wait in the queue: else the group evicts us
 _DRAIN_S = 5.0
+_COORDINATOR_TRIES = 40
+_COORDINATOR_PAUSE_S = 0.5
 _END_S = 20.0
 
 _log = logging.getLogger("bohdi")
@@ -85,11 +88,21 @@ class FaustHost:
     async def assigned(self, partitions: set[Any]) -> None:
         """Partitions are this worker's, from their committed offsets on."""
         places = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
-        found = await self._admin.list_consumer_group_offsets(self.group, partitions=places) if places else {}
         committed: dict[Partition, int | None] = {(place.topic, place.partition): None for place in places}
-        committed |= {(p.topic, p.partition): o.offset for p, o in found.items() if p in places and o.offset >= 0}
+        committed |= {(p.topic, p.partition): o.offset for p, o in (await self._committed(places)).items()}
         self.window.assigned(committed)
         self.health.assigned = len(committed)
+
+    async def _committed(self, places: list[TopicPartition]) -> dict[TopicPartition, Any]:
+        """What the group has committed of `places`. A broker that has just come back has no coordinator for a while."""
+        for _ in range(_COORDINATOR_TRIES if places else 0):
+            try:
+                found = await self._admin.list_consumer_group_offsets(self.group, partitions=places)
+                return {place: found[place] for place in places if place in found and found[place].offset >= 0}
+            except kafka_errors.KafkaError as error:
+                _log.warning("%s: committed offsets are not known yet: %s", self.name, type(error).__name__)
+                await asyncio.sleep(_COORDINATOR_PAUSE_S)
+        return {}
 
     async def revoked(self) -> None:
         """No partition is this worker's any more."""
