@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import faust
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -75,7 +75,9 @@ class FaustHost:
         """Makes writer, service and window."""
         self._writer = KafkaWriter(self.kafka, described)
         self._admin = AIOKafkaAdminClient(**self.kafka.for_aiokafka())
+        self._offsets = AIOKafkaConsumer(**self.kafka.for_aiokafka())
         await self._admin.start()
+        await self._offsets.start()
         capacity = self.settings.capacity
         handle = handling(Shell(self.make()), self._writer.append)
         self.window = OrderedWindow(handle, capacity=capacity, held_max=HELD_PER_SLOT * capacity)
@@ -87,22 +89,32 @@ class FaustHost:
 
     async def assigned(self, partitions: set[Any]) -> None:
         """Partitions are this worker's, from their committed offsets on."""
-        places = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
-        committed: dict[Partition, int | None] = {(place.topic, place.partition): None for place in places}
-        committed |= {(p.topic, p.partition): o.offset for p, o in (await self._committed(places)).items()}
-        self.window.assigned(committed)
-        self.health.assigned = len(committed)
+        starts = await self._starts([TopicPartition(tp.topic, tp.partition) for tp in partitions])
+        self.window.assigned(starts)
+        self.health.assigned = len(starts)
 
-    async def _committed(self, places: list[TopicPartition]) -> dict[TopicPartition, Any]:
-        """What the group has committed of `places`. A broker that has just come back has no coordinator for a while."""
-        for _ in range(_COORDINATOR_TRIES if places else 0):
+    async def _starts(self, places: list[TopicPartition]) -> dict[Partition, int]:
+        """Where each partition's deliveries must begin. A broker that has just come back has no coordinator at first.
+        Raises the broker's error when that lasts."""
+        for left in reversed(range(_COORDINATOR_TRIES)):
             try:
-                found = await self._admin.list_consumer_group_offsets(self.group, partitions=places)
-                return {place: found[place] for place in places if place in found and found[place].offset >= 0}
+                committed = await self._admin.list_consumer_group_offsets(self.group, partitions=places)
+                oldest = await self._offsets.beginning_offsets(places)
+                return {(p.topic, p.partition): self._start(p, committed, oldest[p]) for p in places}
             except kafka_errors.KafkaError as error:
-                _log.warning("%s: committed offsets are not known yet: %s", self.name, type(error).__name__)
+                if not left:
+                    raise
+                _log.warning("%s: where to begin is not known yet: %s", self.name, type(error).__name__)
                 await asyncio.sleep(_COORDINATOR_PAUSE_S)
-        return {}
+        raise AssertionError("the last try returns or raises")
+
+    def _start(self, place: TopicPartition, committed: Mapping[TopicPartition, Any], oldest: int) -> int:
+        """The committed offset, or the oldest that is kept where that comes later or nothing was committed."""
+        offset = committed[place].offset if place in committed else -1
+        if 0 <= offset < oldest:
+            where = f"{place.topic}/{place.partition}"
+            _log.error("%s: %d records from offset %d on expired unhandled", where, oldest - offset, offset)
+        return int(max(offset, oldest))
 
     async def revoked(self) -> None:
         """No partition is this worker's any more."""
@@ -120,6 +132,7 @@ class FaustHost:
         await self.close()
         await self._writer.close()
         await self._admin.close()
+        await self._offsets.stop()
 
 
 def _app(host: FaustHost, topics: list[str]) -> faust.App:
