@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
+from bohdi import cli_dead
 from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
 app.add_typer(microworld_app, name="microworld")
+app.add_typer(cli_dead.app, name="dead")
 
 _FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
 
@@ -339,7 +341,7 @@ def log_(
             line["partition"] = stored.partition
         try:
             line |= MessageToDict(codec.decode(stored.value), preserving_proto_field_name=True)
-        except codec.Undecodable as error:
+        except (codec.Undecodable, codec.NewerSchema) as error:
             line |= {"undecodable": str(error), "bytes": stored.value.hex()}
         print(json.dumps(line, ensure_ascii=False))
 

@@ -13,19 +13,27 @@ from bohdi_common.log.port import FollowedLog, LogReader, Stored
 _log = logging.getLogger("bohdi")
 
 
+def feedback_records(log: LogReader, start: int = 0, stop: int | None = None) -> Iterator[tuple[Stored, Event | None]]:
+    """The feedback log's records from `start` up to `stop`, or to its end as it is now, each with its event; None for
+    bytes that are none. Raises LogError and NewerSchema."""
+    return ((stored, _event_in(stored)) for stored in log.read(FEEDBACK.name, start, stop))
+
+
+async def follow_records(log: FollowedLog, start: int) -> AsyncIterator[tuple[Stored, Event | None]]:
+    """As `feedback_records` from offset `start` on, and every later record as it comes, without end."""
+    async for stored in log.follow(FEEDBACK.name, start):
+        yield stored, _event_in(stored)
+
+
 def feedback_events(log: LogReader, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Event]]:
     """(offset, event) for the feedback log's offsets from `start` up to `stop`, or to its end as it is now. Raises
     LogError and NewerSchema."""
-    for stored in log.read(FEEDBACK.name, start, stop):
-        event = _event_in(stored)
-        if event is not None:
-            yield stored.offset, event
+    return ((stored.offset, event) for stored, event in feedback_records(log, start, stop) if event is not None)
 
 
 async def follow_feedback(log: FollowedLog, start: int) -> AsyncIterator[tuple[int, Event]]:
     """(offset, event) from offset `start` on, and every later one as it comes, without end."""
-    async for stored in log.follow(FEEDBACK.name, start):
-        event = _event_in(stored)
+    async for stored, event in follow_records(log, start):
         if event is not None:
             yield stored.offset, event
 
@@ -35,9 +43,17 @@ def events_of(log: LogReader, run_id: str, stop: int | None = None) -> Iterator[
     return (event for _, event in feedback_events(log, 0, stop) if event.run_id == run_id)
 
 
+def why_unfit(stored: Stored, event: Event | None) -> str:
+    """Why a record has no place on the feedback log; empty when it has. An event of another topic's kind has none: it
+    counts in its run's order, as every fold has it, and moves nothing."""
+    if event is None:
+        return "the bytes are no event"
+    return "" if codec.topic_of(event) is FEEDBACK else f"{codec.kind_of(event)} does not belong on {stored.topic}"
+
+
 def _event_in(stored: Stored) -> Event | None:
     try:
         return codec.decode(stored.value)
     except codec.Undecodable as error:
-        _log.error("%s offset %d is skipped: %s", stored.topic, stored.offset, error)
+        _log.error("%s/%d offset %d is skipped: %s", stored.topic, stored.partition, stored.offset, error)
         return None

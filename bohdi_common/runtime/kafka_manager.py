@@ -11,18 +11,19 @@ import logging
 import signal
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import FEEDBACK, TOPICS, TRAINING_REQUESTS
+from bohdi_common.events.topics import DEAD, FEEDBACK, TOPICS, TRAINING_REQUESTS
 from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_records import partition_of
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
-from bohdi_common.log.port import Record
+from bohdi_common.log.port import LogError, Record
 from bohdi_common.runtime.health import Health, serve
 from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch
 from bohdi_common.runtime.manager_host import Manager, ManagerHost
@@ -48,14 +49,18 @@ class KafkaManagerHost:
     _appended: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
 
     def run(self) -> None:
-        """Until a signal ends it."""
+        """Until a signal ends it. Raises NewerSchema, which no new start mends."""
         self.health = Health(self.name, _STUCK_AFTER_S)
         port = serve(self.health, self.settings.health_host, self.settings.health_port)
         _log.info("%s: health on %s:%d", self.name, self.settings.health_host, port)
         try:
             asyncio.run(self._run())
         except BaseExceptionGroup as errors:
-            stop_hard("; ".join(map(str, errors.exceptions)))
+            leaves = list(_leaves(errors))
+            for error in leaves:
+                if isinstance(error, codec.NewerSchema):
+                    raise error from None
+            stop_hard("; ".join(map(str, leaves)))
 
     async def _run(self) -> None:
         topics = [topic.name for topic in TOPICS]
@@ -70,7 +75,7 @@ class KafkaManagerHost:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(watch(self.kafka, topics, self.health))]
                 readers = [KafkaReader(self.kafka, number) for number in range(await self._partitions())]
-                tasks += [group.create_task(self._host(reader, writer).run()) for reader in readers]
+                tasks += [group.create_task(self._hosted(self._host(reader, writer))) for reader in readers]
                 self.health.assigned, self.health.phase = len(readers), "running"
                 await stop.wait()
                 self.health.phase = "stopping"
@@ -80,6 +85,16 @@ class KafkaManagerHost:
         finally:
             await writer.close()
 
+    async def _hosted(self, host: ManagerHost) -> None:
+        """Runs it; health says why it stopped until the process has ended."""
+        try:
+            await host.run()
+        except* (LogError, codec.NewerSchema) as errors:
+            self.health.phase = "stopped"
+            self.health.problem = "; ".join(map(str, _leaves(errors)))
+            end_within(_END_S)
+            raise
+
     async def _partitions(self) -> int:
         reader = KafkaReader(self.kafka)
         count = await asyncio.to_thread(reader.partitions, FEEDBACK.name)
@@ -88,7 +103,12 @@ class KafkaManagerHost:
 
     def _host(self, reader: KafkaReader, writer: KafkaWriter) -> ManagerHost:
         return ManagerHost(
-            reader, partial(self._append, writer), self.make(), already_asked=self._already_asked, on_event=self._turned
+            reader,
+            partial(self._append, writer),
+            self.make(),
+            already_asked=self._already_asked,
+            already_dead=self._already_dead,
+            on_event=self._turned,
         )
 
     def _turned(self, offset: int, event: Event) -> None:
@@ -118,6 +138,17 @@ class KafkaManagerHost:
         _log.info("%s: %d of %d outstanding requests stand in their topics", self.name, len(found), len(requests))
         return found
 
+    def _already_dead(self, ids: AbstractSet[str]) -> set[str]:
+        """Which of the dead letters `ids` stand in their topic."""
+        counting = KafkaReader(self.kafka)
+        found: set[str] = set()
+        for number in range(counting.partitions(DEAD.name)):
+            reader = KafkaReader(self.kafka, number)
+            found |= ids & {stored.event_id for stored in reader.read(DEAD.name) if stored.event_id in ids}
+            reader.close_reading()
+        counting.close_reading()
+        return found
+
     def _in_topic(self, topic: str, partition: int, requests: Sequence[Event]) -> set[str]:
         reader = KafkaReader(self.kafka, partition)
         try:
@@ -127,6 +158,15 @@ class KafkaManagerHost:
             return ids.intersection(stored.event_id for stored in reader.read(topic, start))
         finally:
             reader.close_reading()
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors themselves, out of all groups around them."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _stopped_by_signals() -> asyncio.Event:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from bohdi_common.events import codec
 from bohdi_common.events.topics import Topic
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogError
@@ -78,7 +79,7 @@ def _told(capacity: int) -> tuple[KafkaSettings, ServiceSettings]:
 def _hosted(run: Callable[[], None]) -> None:
     try:
         run()
-    except (LogError, OSError) as error:
+    except (LogError, codec.NewerSchema, OSError) as error:
         _fail(error)
 
 
