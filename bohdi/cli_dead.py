@@ -23,8 +23,8 @@ _ROW_BYTES = 16
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What no service could handle (bohdi.dead), looked at and put back. DIR is the folder of a run; without it the "
-    "letters of a cluster's runs are meant, with --run those whose event is of that run.",
+    help="What no service could handle (bohdi.dead), looked at and put back. DIR is the folder of a run; without it "
+    "the letters of a cluster's runs are meant, with --run those whose event is of that run.",
 )
 
 Dir = Annotated[Path | None, typer.Argument(help="the run's folder")]

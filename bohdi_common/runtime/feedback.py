@@ -55,5 +55,5 @@ def _event_in(stored: Stored) -> Event | None:
     try:
         return codec.decode(stored.value)
     except codec.Undecodable as error:
-        _log.error("%s/%d offset %d is skipped: %s", stored.topic, stored.partition, stored.offset, error)
+        _log.info("%s/%d offset %d is skipped: %s", stored.topic, stored.partition, stored.offset, error)
         return None

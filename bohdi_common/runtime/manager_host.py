@@ -8,6 +8,7 @@ loses of it is decided or asked again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from typing import Protocol
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
-from bohdi_common.log.port import FollowedLog, Record
+from bohdi_common.log.port import FollowedLog, Record, Stored
 from bohdi_common.runtime.feedback import feedback_records, follow_records, why_unfit
 from bohdi_common.runtime.shell import dead_id, dead_record, record_of
 from bohdi_common.runtime.worker import Append, until_durable
 
+_log = logging.getLogger("bohdi")
 _TICK_S = 1.0
 _APPENDS_MAX = 1024  # under way at once
 _LETTERS_AT_ONCE = 16  # each may be as long as a record
@@ -73,6 +75,7 @@ class ManagerHost:
             group.create_task(self._bury_past(group))
             async for stored, event in follow_records(self.log, live_from):
                 if why := why_unfit(stored, event):
+                    _log.warning("%s/%d offset %d goes to the dead letters: %s", *_place(stored), why)
                     await self._post(group, [dead_record(stored, why)])
                 if event is not None:
                     outputs = self.manager.handle(event)
@@ -128,3 +131,7 @@ class ManagerHost:
             await until_durable(self.append, records)
         finally:
             self._room.release()
+
+
+def _place(stored: Stored) -> tuple[str, int, int]:
+    return stored.topic, stored.partition, stored.offset
