@@ -346,7 +346,7 @@ def log_(
             line["partition"] = stored.partition
         try:
             line |= MessageToDict(codec.decode(stored.value), preserving_proto_field_name=True)
-        except codec.Undecodable as error:
+        except (codec.Undecodable, codec.NewerSchema) as error:
             line |= {"undecodable": str(error), "bytes": stored.value.hex()}
         print(json.dumps(line, ensure_ascii=False))
 

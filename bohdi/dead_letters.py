@@ -1,107 +1,156 @@
-"""The dead letters of a folder or of a cluster, read, and put back on the topic that they came from."""
+"""Dead letters: what no service could handle, where it stood, and how it is put back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bohdi.run_folder import RunFolder
-from bohdi_common.core.ids import derived_id
+from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, FEEDBACK, TOPICS
 from bohdi_common.log import inbox
-from bohdi_common.log.port import LogReader, Record, Stored
-from bohdi_common.runtime.config import BadConfig
+from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.port import LogError, Record, Stored
+from bohdi_common.log.sqlite import has_host
+from bohdi_common.runtime.shell import CUT_FROM
+from services.bandit.handler import Bandit
+
+_REQUEUED_ON = tuple(topic.name for topic in TOPICS if topic not in (FEEDBACK, DEAD))
+_APPEND_S = 30.0
+
+
+class NotRequeued(Exception):
+    """Why a letter stays where it is. One line."""
 
 
 @dataclass(frozen=True)
-class DeadLetter:
-    """`number`: its offset in the dead topic. Topic, partition and offset are those where it stood."""
+class Letter:
+    """A record of `bohdi.dead`. What its headers do not say (another program wrote it) is empty."""
 
-    number: int
-    topic: str
-    partition: str
-    offset: str
-    key: str
-    reason: str
-    value: bytes
-    event: Event | None
+    stored: Stored
 
     @property
-    def place(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
+    def number(self) -> str:
+        """By which a person names it: its offset, behind the partition's number if that is not 0."""
+        return f"{self.stored.partition}:{self.stored.offset}" if self.stored.partition else str(self.stored.offset)
+
+    def told(self, name: str) -> str:
+        """The first header of that name."""
+        return next((value for header, value in self.stored.headers if header == name), "")
 
     @property
-    def kind(self) -> str:
-        return codec.kind_of(self.event) if self.event is not None else ""
+    def stood(self) -> str:
+        """Topic, partition and offset of the original."""
+        return "/".join(self.told(name) for name in ("topic", "partition", "offset")) if self.told("topic") else ""
 
     @property
-    def run_id(self) -> str:
-        return self.event.run_id if self.event is not None else ""
+    def event(self) -> Event | None:
+        """The event that the bytes hold, if this program can read it."""
+        try:
+            return codec.decode(self.stored.value)
+        except (codec.Undecodable, codec.NewerSchema):
+            return None
+
+    def requeued(self) -> Record:
+        """The original once more, on its topic. Its id is the event's, `@`, and the letter's number: another than the
+        first, so that a log which knows ids takes it, and the same each time, so that twice is once. Raises
+        NotRequeued."""
+        topic, cut = self.told("topic"), self.told(CUT_FROM)
+        if topic == FEEDBACK.name:
+            raise NotRequeued(f"{self.number}: nothing is ever requeued onto {topic}: it would change what runs are")
+        if topic not in _REQUEUED_ON:
+            raise NotRequeued(f"{self.number}: {topic or 'no topic'!r} is no topic that takes it: it stays here")
+        if cut:
+            raise NotRequeued(f"{self.number}: the original had {cut} bytes and is not whole here: it stays here")
+        event = self.event
+        original = event.event_id if event else self.told("original-event-id").partition("@")[0]
+        return Record(topic, self.stored.key, f"{original}@dead-{self.number}", self.stored.value)
 
 
-def of(dir: Path | None, kafka: str | None, run: str | None = None) -> Iterator[DeadLetter]:
-    """The letters in their order; with `run` those known to be of it. Raises BadConfig, BadSetting, LogError."""
-    for stored in _reader(dir, kafka).read(DEAD.name):
-        letter = _letter(stored)
-        if run is None or letter.run_id == run:
-            yield letter
+def letters(records: Iterator[Stored], run_id: str | None = None) -> Iterator[Letter]:
+    """Each letter once, though a service that was killed may have written it twice; with `run_id` those whose event is
+    of that run."""
+    seen: set[str] = set()
+    for stored in records:
+        letter = Letter(stored)
+        if stored.event_id in seen or (run_id is not None and (not letter.event or letter.event.run_id != run_id)):
+            continue
+        seen.add(stored.event_id)
+        yield letter
 
 
-def numbered(dir: Path | None, kafka: str | None, numbers: Sequence[int]) -> Iterator[DeadLetter]:
-    """The letters with these numbers. Raises BadConfig for one that is not there."""
-    reader = _reader(dir, kafka)
-    end = reader.end(DEAD.name)
-    for number in numbers:
-        if not 0 <= number < end:
-            raise BadConfig(f"--letter: there is no letter {number}: there are {end}, from 0 on")
-        yield _letter(next(iter(reader.read(DEAD.name, number, number + 1))))
+class FolderDead:
+    """The dead letters of a run's folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.how_to = str(folder.path)
+
+    def records(self) -> Iterator[Stored]:
+        return self._folder.read().read(DEAD.name)
+
+    def requeue(self, record: Record) -> str:
+        """Leaves the record in the host's inbox; says what comes of it. Raises NotRequeued and LogError."""
+        reader = self._folder.read()
+        if any(stored.event_id == record.event_id for stored in reader.read(record.topic)):
+            return "stands there already"
+        if over := self._state().finished:
+            raise NotRequeued(f"the run is over ({over}): nobody would take it up")
+        inbox.put(self._folder.inbox, record)
+        return "asked of the host" if has_host(self._folder.log) else f"waits for `bohdi resume {self._folder.path}`"
+
+    def _state(self) -> RunState:
+        from bohdi.run_places import FolderPlace, events
+
+        place = FolderPlace(self._folder)
+        bandit = Bandit(place.run_id)
+        for event in events(place):
+            bandit.fold(event)
+        return bandit.state
 
 
-def requeue(dir: Path | None, kafka: str | None, letter: DeadLetter) -> str:
-    """Puts the letter's bytes back where they stood; says what was done. Done twice it is the same record to whoever
-    handles it. Raises BadConfig for one that must not be put back."""
-    if letter.topic == FEEDBACK.name:
-        raise BadConfig(f"letter {letter.number}: nothing is ever put back on {FEEDBACK.name}: it is the run itself")
-    if letter.topic not in {topic.name for topic in TOPICS}:
-        raise BadConfig(f"letter {letter.number}: it came from {letter.topic!r}, which is no topic of Bohdi's")
-    again = derived_id("requeued", letter.number, letter.place)
-    record = Record(letter.topic, letter.key, again, letter.value)
-    if dir is not None:
-        inbox.put(RunFolder(dir).inbox, record)
-        return f"letter {letter.number}: the run's host puts it back on {letter.topic} when it next looks"
-    from bohdi.kafka_places import append  # who has a folder needs no Kafka
+class KafkaDead:
+    """The dead letters of a cluster, of all its runs."""
 
-    append(kafka, [record])
-    return f"letter {letter.number}: put back on {letter.topic}"
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self.how_to = f"--kafka {kafka.bootstrap}"
 
+    def records(self) -> Iterator[Stored]:
+        return self._all(DEAD.name)
 
-def _reader(dir: Path | None, kafka: str | None) -> LogReader:
-    if dir is not None and kafka is None:
-        return RunFolder(dir).read()
-    if dir is not None:
-        raise BadConfig("which letters? give the run's folder or --kafka, not both")
-    from bohdi_common.log.kafka_reader import KafkaReader
-    from bohdi_common.log.kafka_settings import KafkaSettings
+    def requeue(self, record: Record) -> str:
+        """Appends the record, unless its topic holds it; says which. Raises NotRequeued and LogError."""
+        if any(stored.event_id == record.event_id for stored in self._all(record.topic)):
+            return "stands there already"
+        asyncio.run(self._append(record))
+        return "appended"
 
-    return KafkaReader(KafkaSettings.from_environment(kafka))
+    def _all(self, topic: str) -> Iterator[Stored]:
+        from bohdi_common.log.kafka_reader import KafkaReader
 
+        first = KafkaReader(self._kafka)
+        count = first.partitions(topic)
+        first.close_reading()
+        if not count:
+            raise LogError(f"{self._kafka.bootstrap}: no topic {topic}: run `bohdi topics create`")
+        for number in range(count):
+            reader = KafkaReader(self._kafka, number)
+            yield from reader.read(topic)
+            reader.close_reading()
 
-def _letter(stored: Stored) -> DeadLetter:
-    told = dict(stored.headers)
-    try:
-        event = codec.decode(stored.value)
-    except (codec.Undecodable, codec.NewerSchema):
-        event = None
-    return DeadLetter(
-        stored.offset,
-        told.get("topic", "?"),
-        told.get("partition", "?"),
-        told.get("offset", "?"),
-        stored.key,
-        told.get("reason", "it says no reason: not written by Bohdi"),
-        stored.value,
-        event,
-    )
+    async def _append(self, record: Record) -> None:
+        from bohdi_common.log.kafka_writer import KafkaWriter
+        from bohdi_common.runtime.kafka_process import described
+
+        writer = KafkaWriter(self._kafka, described)
+        try:
+            async with asyncio.timeout(_APPEND_S):
+                await writer.append([record])
+        except TimeoutError:
+            raise LogError(f"{self._kafka.bootstrap}: not appended within {_APPEND_S:.0f} s; try again") from None
+        finally:
+            await writer.close()

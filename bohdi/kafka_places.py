@@ -78,10 +78,10 @@ class KafkaPlace:
 
 
 def _run_of(stored: Stored) -> str | None:
-    """The run of the event in a record; None for bytes that are no event."""
+    """The run of the event in a record; None for bytes that are no event, or one that whoever asks must see."""
     try:
         return codec.decode(stored.value).run_id
-    except codec.Undecodable:
+    except (codec.Undecodable, codec.NewerSchema):
         return None
 
 

@@ -27,12 +27,14 @@ def decode(value: bytes) -> Event:
         event = Event.FromString(value)
     except DecodeError as error:
         raise Undecodable(f"not a bohdi.v1.Event: {error}") from None
+    if not event.event_id:  # asked first: stray bytes may well decode, to a schema of any number
+        raise Undecodable("an event without an id or without a known body")
     if event.schema_version > SCHEMA_VERSION:
         raise NewerSchema(
             f"event {event.event_id} has schema version {event.schema_version}, this program reads up to "
             f"{SCHEMA_VERSION}: use a newer Bohdi"
         )
-    if not event.event_id or event.WhichOneof("body") is None:
+    if event.WhichOneof("body") is None:
         raise Undecodable("an event without an id or without a known body")
     return event
 

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import FollowedLog, LogReader, Stored
 
-PassedOver = Callable[[Stored, str], None]
+_log = logging.getLogger("bohdi")
 
 
-def _unseen(stored: Stored, reason: str) -> None: ...
+def feedback_records(log: LogReader, start: int = 0, stop: int | None = None) -> Iterator[tuple[Stored, Event | None]]:
+    """The feedback log's records from `start` up to `stop`, or to its end as it is now, each with its event; None for
+    bytes that are none. Raises LogError and NewerSchema."""
+    return ((stored, _event_in(stored)) for stored in log.read(FEEDBACK.name, start, stop))
 
 
-def feedback_events(
-    log: LogReader, start: int = 0, stop: int | None = None, passed_over: PassedOver = _unseen
-) -> Iterator[tuple[int, Event]]:
-    """(offset, event) for the feedback log's offsets from `start` up to `stop`, or to its end as it is now.
-    `passed_over` is told of each record that holds no event, and why. Raises LogError and NewerSchema."""
-    for stored in log.read(FEEDBACK.name, start, stop):
-        event = _event_in(stored, passed_over)
-        if event is not None:
-            yield stored.offset, event
-
-
-async def follow_feedback(
-    log: FollowedLog, start: int, passed_over: PassedOver = _unseen
-) -> AsyncIterator[tuple[int, Event]]:
-    """(offset, event) from offset `start` on, and every later one as it comes, without end."""
+async def follow_records(log: FollowedLog, start: int) -> AsyncIterator[tuple[Stored, Event | None]]:
+    """As `feedback_records` from offset `start` on, and every later record as it comes, without end."""
     async for stored in log.follow(FEEDBACK.name, start):
-        event = _event_in(stored, passed_over)
+        yield stored, _event_in(stored)
+
+
+def feedback_events(log: LogReader, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Event]]:
+    """(offset, event) for the feedback log's offsets from `start` up to `stop`, or to its end as it is now. Raises
+    LogError and NewerSchema."""
+    return ((stored.offset, event) for stored, event in feedback_records(log, start, stop) if event is not None)
+
+
+async def follow_feedback(log: FollowedLog, start: int) -> AsyncIterator[tuple[int, Event]]:
+    """(offset, event) from offset `start` on, and every later one as it comes, without end."""
+    async for stored, event in follow_records(log, start):
         if event is not None:
             yield stored.offset, event
 
@@ -41,9 +43,17 @@ def events_of(log: LogReader, run_id: str, stop: int | None = None) -> Iterator[
     return (event for _, event in feedback_events(log, 0, stop) if event.run_id == run_id)
 
 
-def _event_in(stored: Stored, passed_over: PassedOver) -> Event | None:
+def why_unfit(stored: Stored, event: Event | None) -> str:
+    """Why a record has no place on the feedback log; empty when it has. An event of another topic's kind has none: it
+    counts in its run's order, as every fold has it, and moves nothing."""
+    if event is None:
+        return "the bytes are no event"
+    return "" if codec.topic_of(event) is FEEDBACK else f"{codec.kind_of(event)} does not belong on {stored.topic}"
+
+
+def _event_in(stored: Stored) -> Event | None:
     try:
         return codec.decode(stored.value)
     except codec.Undecodable as error:
-        passed_over(stored, str(error))
+        _log.info("%s/%d offset %d is skipped: %s", stored.topic, stored.partition, stored.offset, error)
         return None

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import signal
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_records import partition_of
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
-from bohdi_common.log.port import Record
+from bohdi_common.log.port import LogError, Record
 from bohdi_common.runtime.health import Health, serve
 from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch
 from bohdi_common.runtime.manager_host import Manager, ManagerHost
@@ -87,17 +88,18 @@ class KafkaManagerHost:
     _appended: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
 
     def run(self) -> None:
-        """Until a signal ends it."""
+        """Until a signal ends it. Raises NewerSchema, which no new start mends."""
         self.health = Health(self.name, _STUCK_AFTER_S)
         port = serve(self.health, self.settings.health_host, self.settings.health_port)
         _log.info("%s: health on %s:%d", self.name, self.settings.health_host, port)
         try:
             asyncio.run(self._run())
         except BaseExceptionGroup as errors:
-            newer, others = errors.split(codec.NewerSchema)
-            if others is not None:
-                stop_hard(_told(others))
-            raise codec.NewerSchema(_told(errors)) from newer
+            leaves = list(_leaves(errors))
+            for error in leaves:
+                if isinstance(error, codec.NewerSchema):
+                    raise error from None
+            stop_hard("; ".join(map(str, leaves)))
 
     async def _run(self) -> None:
         topics = [topic.name for topic in TOPICS]
@@ -113,7 +115,7 @@ class KafkaManagerHost:
                 tasks = [group.create_task(watch(self.kafka, topics, self.health))]
                 readers = [KafkaReader(self.kafka, number) for number in range(await self._partitions())]
                 hosts = [await asyncio.to_thread(self._host, reader, writer) for reader in readers]
-                tasks += [group.create_task(host.run()) for host in hosts]
+                tasks += [group.create_task(self._hosted(host)) for host in hosts]
                 self.health.assigned, self.health.phase = len(readers), "running"
                 await stop.wait()
                 self.health.phase = "stopping"
@@ -124,6 +126,16 @@ class KafkaManagerHost:
                 kept.save()
         finally:
             await writer.close()
+
+    async def _hosted(self, host: ManagerHost) -> None:
+        """Runs it; health says why it stopped until the process has ended."""
+        try:
+            await host.run()
+        except* (LogError, codec.NewerSchema) as errors:
+            self.health.phase = "stopped"
+            self.health.problem = "; ".join(map(str, _leaves(errors)))
+            end_within(_END_S)
+            raise
 
     async def _partitions(self) -> int:
         reader = KafkaReader(self.kafka)
@@ -168,14 +180,16 @@ class KafkaManagerHost:
         _log.info("%s: %d of %d outstanding requests stand in their topics", self.name, len(found), len(requests))
         return found
 
-    def _already_dead(self, records: Sequence[Record]) -> set[str]:
-        """Ids of the dead letters that stand in their topic, which one partition holds and few stand in."""
-        reader = KafkaReader(self.kafka)
-        try:
-            ids = {record.event_id for record in records}
-            return ids.intersection(stored.event_id for stored in reader.read(DEAD.name))
-        finally:
+    def _already_dead(self, ids: AbstractSet[str]) -> set[str]:
+        """Which of the dead letters `ids` stand in their topic."""
+        counting = KafkaReader(self.kafka)
+        found: set[str] = set()
+        for number in range(counting.partitions(DEAD.name)):
+            reader = KafkaReader(self.kafka, number)
+            found |= ids & {stored.event_id for stored in reader.read(DEAD.name) if stored.event_id in ids}
             reader.close_reading()
+        counting.close_reading()
+        return found
 
     def _in_topic(self, topic: str, partition: int, requests: Sequence[Event]) -> set[str]:
         reader = KafkaReader(self.kafka, partition)
@@ -188,10 +202,13 @@ class KafkaManagerHost:
             reader.close_reading()
 
 
-def _told(errors: BaseExceptionGroup[Any]) -> str:
-    """One line of what a group of errors says."""
-    leaves = [_told(e) if isinstance(e, BaseExceptionGroup) else str(e) for e in errors.exceptions]
-    return "; ".join(leaves)
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors themselves, out of all groups around them."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _stopped_by_signals() -> asyncio.Event:

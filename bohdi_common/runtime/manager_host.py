@@ -8,20 +8,25 @@ loses of it is decided or asked again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import FollowedLog, Record, Stored
-from bohdi_common.runtime.feedback import feedback_events, follow_feedback
-from bohdi_common.runtime.shell import dead_record, record_of
+from bohdi_common.runtime.feedback import feedback_records, follow_records, why_unfit
+from bohdi_common.runtime.shell import dead_id, dead_record, record_of
 from bohdi_common.runtime.worker import Append, until_durable
 
+_log = logging.getLogger("bohdi")
 _TICK_S = 1.0
 _APPENDS_MAX = 1024  # under way at once
+_LETTERS_AT_ONCE = 16  # each may be as long as a record
 
 
 class Manager(Protocol):
@@ -47,18 +52,18 @@ class Manager(Protocol):
 @dataclass
 class ManagerHost:
     """`start`: offset up to which `manager` was folded before. `already_asked` gives the ids of those outstanding
-    requests that stand in their topic already, `already_dead` of those dead letters. `on_event` is told of every event
-    once it is folded, with its offset. What holds no event goes to the dead letters and moves nothing."""
+    requests that stand in their topic already, `already_dead` those of the given dead letters that do. `on_event` is
+    told of every event once it is folded, with its offset."""
 
     log: FollowedLog
     append: Append
     manager: Manager
     start: int = 0
     already_asked: Callable[[Sequence[Event]], set[str]] = field(default=lambda requests: set())
-    already_dead: Callable[[Sequence[Record]], set[str]] = field(default=lambda records: set())
+    already_dead: Callable[[AbstractSet[str]], set[str]] = field(default=lambda ids: set())
     on_event: Callable[[int, Event], None] = field(default=lambda offset, event: None)
     tick_s: float = _TICK_S
-    _dead: list[Record] = field(default_factory=list, init=False)
+    _unfit: dict[str, int] = field(default_factory=dict, init=False)  # offsets of the past, by their letters' ids
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_APPENDS_MAX), init=False)
 
     async def run(self) -> None:
@@ -67,39 +72,54 @@ class ManagerHost:
         async with asyncio.TaskGroup() as group:
             await self._post(group, await asyncio.to_thread(self._outstanding))
             group.create_task(self._tick(group))
-            async for offset, event in follow_feedback(self.log, live_from, self._passed_over):
-                outputs = self.manager.handle(event)
-                self.on_event(offset, event)
-                await self._post(group, [record_of(output) for output in outputs])
+            group.create_task(self._bury_past(group))
+            async for stored, event in follow_records(self.log, live_from):
+                if why := why_unfit(stored, event):
+                    _log.warning("%s/%d offset %d goes to the dead letters: %s", *_place(stored), why)
+                    await self._post(group, [dead_record(stored, why)])
+                if event is not None:
+                    outputs = self.manager.handle(event)
+                    self.on_event(stored.offset, event)
+                    await self._post(group, [record_of(output) for output in outputs])
 
     def fold_past(self) -> int:
         """Folds what the log holds now; returns the offset behind it."""
         end = self.log.end(FEEDBACK.name)
-        for offset, event in feedback_events(self.log, self.start, end, self._passed_over):
-            self.manager.fold(event)
-            self.on_event(offset, event)
+        for stored, event in feedback_records(self.log, self.start, end):
+            if why_unfit(stored, event):
+                self._unfit[dead_id(stored)] = stored.offset
+            if event is not None:
+                self.manager.fold(event)
+                self.on_event(stored.offset, event)
         return max(end, self.start)
 
     def _outstanding(self) -> list[Record]:
-        """Decisions that are due, and the requests and dead letters that the log called for and their topic lacks."""
-        dead, self._dead = self._dead, []
-        known = self.already_dead(dead) if dead else set()
+        """Decisions that are due, and requests that the log called for and their topic does not hold."""
         events = self.manager.start()
         requests = [event for event in events if codec.topic_of(event) is not FEEDBACK]
         asked = self.already_asked(requests) if requests else set()
-        return [
-            *(record for record in dead if record.event_id not in known),
-            *(record_of(event) for event in events if event.event_id not in asked),
-        ]
+        return [record_of(event) for event in events if event.event_id not in asked]
 
-    def _passed_over(self, stored: Stored, reason: str) -> None:
-        self._dead.append(dead_record(stored, reason))
+    async def _bury_past(self, group: asyncio.TaskGroup) -> None:
+        """Dead letters for what has no place on the feedback log of the past, but for those that stand there."""
+        if self._unfit:
+            there = await asyncio.to_thread(self.already_dead, self._unfit.keys())
+            letters = self._letters({offset for name, offset in self._unfit.items() if name not in there})
+            while some := await asyncio.to_thread(list, islice(letters, _LETTERS_AT_ONCE)):
+                await self._post(group, some)
+
+    def _letters(self, offsets: set[int]) -> Iterator[Record]:
+        """Reads once more what lies between the first and the last of `offsets`: to keep their bytes while the past is
+        folded would have no bound."""
+        if offsets:
+            for stored, event in feedback_records(self.log, min(offsets), max(offsets) + 1):
+                if stored.offset in offsets:
+                    yield dead_record(stored, why_unfit(stored, event))
 
     async def _tick(self, group: asyncio.TaskGroup) -> None:
         while True:
             await asyncio.sleep(self.tick_s)
-            dead, self._dead = self._dead, []
-            await self._post(group, [*dead, *(record_of(event) for event in self.manager.tick())])
+            await self._post(group, [record_of(event) for event in self.manager.tick()])
 
     async def _post(self, group: asyncio.TaskGroup, records: list[Record]) -> None:
         if records:
@@ -111,3 +131,7 @@ class ManagerHost:
             await until_durable(self.append, records)
         finally:
             self._room.release()
+
+
+def _place(stored: Stored) -> tuple[str, int, int]:
+    return stored.topic, stored.partition, stored.offset

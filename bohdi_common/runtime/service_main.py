@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bohdi_common.events.codec import NewerSchema
+from bohdi_common.events import codec
 from bohdi_common.events.topics import Topic
 from bohdi_common.log.kafka_settings import BadSetting, KafkaSettings
 from bohdi_common.log.port import LogError
@@ -85,7 +85,7 @@ def _told(capacity: int) -> tuple[KafkaSettings, ServiceSettings]:
 def _hosted(run: Callable[[], None]) -> None:
     try:
         run()
-    except (LogError, NewerSchema, OSError) as error:
+    except (LogError, codec.NewerSchema, OSError) as error:
         _fail(error)
 
 

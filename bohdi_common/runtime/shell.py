@@ -24,7 +24,10 @@ from bohdi_common.models.port import ModelRefused, ModelUnavailable
 
 _log = logging.getLogger("bohdi")
 _REASON_CHARS = 500
-_DEAD_KEY_CHARS = 1000  # of a dead letter's key: what other programs wrote may have a longer one
+_KEY_CHARS = 1000  # of a record's key, and of a dead letter's header: what other programs wrote may have longer ones
+_KEY_BYTES = 4 * _KEY_CHARS  # at most, in UTF-8
+
+CUT_FROM = "cut-from-bytes"  # header of a dead letter whose original was longer than the topic takes
 
 Clock = Callable[[], int]
 
@@ -96,8 +99,11 @@ class Shell:
         return await self.service.handle(event)
 
     def _given_up(self, event: Event, failure: Failure, reason: str) -> list[Record]:
-        failed = failure_of(event, self.service.name, self.clock(), failure, reason[:_REASON_CHARS])
-        return [record_of(failed)] if failed is not None else []
+        failed = failure_of(event, self.service.name, self.clock(), failure, _told(reason))
+        try:
+            return [record_of(failed)] if failed is not None else []
+        except ValueError:  # a request of another program, whose names are too long for any record: nobody waits for it
+            return []
 
 
 def record_of(event: Event) -> Record:
@@ -105,21 +111,36 @@ def record_of(event: Event) -> Record:
     topic, value = codec.topic_of(event), codec.encode(event)
     if len(value) > topic.max_record_bytes:
         raise ValueError(f"{codec.kind_of(event)} of {len(value)} bytes is over the limit of {topic.max_record_bytes}")
-    return Record(topic.name, codec.key_of(event), event.event_id, value)
+    key = codec.key_of(event)
+    if max(len(key.encode()), len(event.event_id.encode())) > _KEY_BYTES:
+        raise ValueError(f"{codec.kind_of(event)} has a key or an id of over {_KEY_BYTES} bytes")
+    return Record(topic.name, key, event.event_id, value)
+
+
+def dead_id(stored: Stored) -> str:
+    """The id of the dead letter for a record: it follows from where that stands, so that two hosts write one letter."""
+    return derived_id("dead", stored.topic, stored.partition, stored.offset)
 
 
 def dead_record(stored: Stored, reason: str) -> Record:
-    """A record for `bohdi.dead`: key and bytes of the original; headers say where it stood and why it is here."""
-    place = (stored.topic, stored.partition, stored.offset)
-    headers = (
+    """A record for `bohdi.dead`: key and bytes of the original; headers say where it stood and why it is here, and how
+    many bytes it had if they are not all here."""
+    headers = [
         ("topic", stored.topic),
         ("partition", str(stored.partition)),
         ("offset", str(stored.offset)),
-        ("original-event-id", stored.event_id),
-        ("reason", " ".join(reason.split())[:_REASON_CHARS]),
-    )
-    key, value = stored.key[:_DEAD_KEY_CHARS], stored.value[: DEAD.max_record_bytes]
-    return Record(DEAD.name, key, derived_id("dead", *place), value, headers)
+        ("original-event-id", stored.event_id[:_KEY_CHARS]),
+        ("reason", _told(reason)),
+    ]
+    value = stored.value[: DEAD.max_record_bytes]
+    if len(value) < len(stored.value):
+        headers.append((CUT_FROM, str(len(stored.value))))
+    return Record(DEAD.name, stored.key[:_KEY_CHARS], dead_id(stored), value, tuple(headers))
+
+
+def _told(reason: str) -> str:
+    """A reason as one bounded line that every record takes: a model's text may hold half a character."""
+    return " ".join(reason.split())[:_REASON_CHARS].encode("utf-8", "replace").decode()
 
 
 _FAILED_AS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -22,6 +22,7 @@ from tests.integration.killable import answer
 
 LATENCY = "SCRIPTED_LATENCY_S"  # of every call, on average
 AWAY = "SCRIPTED_AWAY"  # a file: while it is there, no model answers
+LONG_BYTES = "SCRIPTED_LONG_BYTES"  # every eighth text of the first source is so long
 
 
 class Scripted(ScriptedModels):
@@ -40,7 +41,14 @@ class Scripted(ScriptedModels):
 
 
 def _reply(model: ModelRef, messages: list[Message], sampling: Sampling) -> list[str]:
-    return [answer(model, messages[-1]["content"]) for _ in range(sampling.n)]
+    return [answer(model, messages[-1]["content"]) + _rambling(model, messages) for _ in range(sampling.n)]
+
+
+def _rambling(model: ModelRef, messages: list[Message]) -> str:
+    """What follows on an answer of a model that does not stop."""
+    prompt, size = messages[-1]["content"], int(os.environ.get(LONG_BYTES, "0"))
+    asked = prompt.startswith(("Propose: ", "Ask: ", "Judge: "))
+    return "u" * size if size and not asked and model.name != "target" and len(prompt) % 8 == 0 else ""
 
 
 def copied(job: FineTuning) -> FineTuned:
