@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import appends, draws, folds, local_models, rebirth, service_events
+from benchmarks import appends, draws, folds, local_models, rebirth, replay, service_events, whole_runs
 from benchmarks.rows import Floor, Result, Row, result
 
 RESULTS = Path("benchmarks/results.json")
@@ -46,6 +46,17 @@ ROWS = (
     Row("service events, 1 partition, 2 workers", partial(service_events.per_second, "faust", 1, 2)),
     Row("service events, 4 partitions, 1 worker", partial(service_events.per_second, "faust", 4, 1)),
     Row("service events, 4 partitions, 2 workers", partial(service_events.per_second, "faust", 4, 2)),
+    Row("replay from Kafka, against kafka-python", replay.against_kafka_python),
+    Row("replay from Kafka, against aiokafka", replay.against_aiokafka),
+    Row("replay from Kafka, against SQLite", replay.against_sqlite),
+    *(
+        Row(f"whole run, {how}, capacity {capacity}, {latency_s} s a call", partial(run, capacity, latency_s), floor)
+        for capacity, latency_s in ((2, 0.1), (8, 0.1), (32, 0.1), (32, 0.5))
+        for how, run, floor in (
+            ("embedded", whole_runs.embedded, Floor(0.95, ratio=True)),
+            ("over Kafka", whole_runs.over_kafka, Floor(0.9, ratio=True)),
+        )
+    ),
 )
 
 

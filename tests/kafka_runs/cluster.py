@@ -74,13 +74,14 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    broker: Broker, folder: Path, environment: Mapping[str, str] | None = None, start: bool = True
+    broker: Broker, folder: Path, environment: Mapping[str, str] | None = None, start: bool = True, topics: bool = True
 ) -> AsyncIterator[Cluster]:
-    """The five services with scripted models on `broker`, its topics made; ended at the end."""
+    """The five services with scripted models on `broker`, its topics made unless they are there (`topics` False);
+    ended at the end."""
     from tests.conftest import make_topics
 
     kafka = KafkaSettings.from_environment(broker.bootstrap)
-    for topic in TOPICS:
+    for topic in TOPICS if topics else ():
         make_topics(kafka, [topic.name], topic.partitions)
     told = {**broker.environment, "BOHDI_STORE": str(folder / "store"), **(environment or {})}
     lines: list[str] = []
