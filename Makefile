@@ -23,7 +23,7 @@ lint: $(READY)   ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## the table of ratios, into benchmarks/results.json
+bench: $(READY) kafka-jars  ## the table of ratios, into benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
 study: $(READY)  ## the comparison of methods over seeds (an hour or two), into docs/study.md

@@ -3,7 +3,8 @@
 `python -m benchmarks [--only WORDS] [--strict]` prints the table and writes benchmarks/results.json. A row that could
 not be measured is named, and the exit code is 1. A floor that is not reached is shown as such; it is an error (exit
 code 1) only with `--strict`, because most floors are absolute numbers and a busy or slow machine misses them. The made
-logs in benchmarks/work/ take two or three minutes the first time.
+logs in benchmarks/work/ take two or three minutes the first time. The rows over Kafka share one broker of the bench's
+own.
 
 To add a row: one function that gives a `Measured`, in the module of its group, and one entry in ROWS.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import appends, draws, folds, local_models, rebirth
+from benchmarks import appends, draws, folds, local_models, rebirth, replay, service_events, whole_runs
 from benchmarks.rows import Floor, Result, Row, result
 
 RESULTS = Path("benchmarks/results.json")
@@ -41,6 +42,22 @@ ROWS = (
     Row("local adapter, 1 caller", partial(local_models.per_second, 1)),
     Row("local adapter, 32 callers", partial(local_models.per_second, 32)),
     Row("local adapter, 128 callers", partial(local_models.per_second, 128), Floor(15, ratio=True)),
+    Row("service events, against faust", partial(service_events.per_second, "faust"), Floor(1 / 1.3, ratio=True)),
+    Row("service events, against aiokafka", partial(service_events.per_second, "aiokafka")),
+    Row("service events, 1 partition, 2 workers", partial(service_events.per_second, "faust", 1, 2)),
+    Row("service events, 4 partitions, 1 worker", partial(service_events.per_second, "faust", 4, 1)),
+    Row("service events, 4 partitions, 2 workers", partial(service_events.per_second, "faust", 4, 2)),
+    Row("replay from Kafka, against kafka-python", replay.against_kafka_python),
+    Row("replay from Kafka, against aiokafka", replay.against_aiokafka),
+    Row("replay from Kafka, against SQLite", replay.against_sqlite),
+    *(
+        Row(f"whole run, {how}, capacity {capacity}, {latency_s} s a call", partial(run, capacity, latency_s), floor)
+        for capacity, latency_s in ((2, 0.1), (8, 0.1), (32, 0.1), (32, 0.5))
+        for how, run, floor in (
+            ("embedded", whole_runs.embedded, Floor(0.95, ratio=True)),
+            ("over Kafka", whole_runs.over_kafka, Floor(0.9, ratio=True)),
+        )
+    ),
 )
 
 

@@ -78,11 +78,13 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    broker: Broker, folder: Path, environment: Mapping[str, str] | None = None, start: bool = True
+    broker: Broker, folder: Path, environment: Mapping[str, str] | None = None, start: bool = True, topics: bool = True
 ) -> AsyncIterator[Cluster]:
-    """The five services with scripted models on `broker`, its topics made; ended at the end."""
+    """The five services with scripted models on `broker`, its topics made unless they are there (`topics` False);
+    ended at the end."""
     kafka = KafkaSettings.from_environment(broker.bootstrap, broker.environment)
-    Topics(kafka).create()
+    if topics:
+        Topics(kafka).create()
     told = {**broker.environment, "BOHDI_STORE": str(folder / "store"), **(environment or {})}
     lines: list[str] = []
     supervisor = Supervisor(told, lines.append, module="tests.scripted.{}".format)

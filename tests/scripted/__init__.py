@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from services.training.job import FineTuned, FineTuning
 from tests.integration.killable import answer
 
 LATENCY = "SCRIPTED_LATENCY_S"  # of every call, on average
+FIXED = "SCRIPTED_LATENCY_FIXED"  # set: every call takes just that long
+IN_FLIGHT = "SCRIPTED_IN_FLIGHT"  # calls that each pool answers at once; unset: any number
 AWAY = "SCRIPTED_AWAY"  # a file: while it is there, no model answers
 LONG_BYTES = "SCRIPTED_LONG_BYTES"  # every eighth text of the first source is so long
+_ANY_NUMBER = 1_000_000
 
 
 class Scripted(ScriptedModels):
@@ -31,13 +35,26 @@ class Scripted(ScriptedModels):
     def __init__(self, folder_of: object) -> None:
         super().__init__(_reply)
         self._mean_s = float(os.environ.get(LATENCY, "0.01"))
+        self._fixed = FIXED in os.environ
+        self._room = defaultdict(lambda: asyncio.Semaphore(int(os.environ.get(IN_FLIGHT, _ANY_NUMBER))))
         self._away = Path(os.environ.get(AWAY, "/nonexistent"))
 
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
-        await asyncio.sleep(random.expovariate(1 / self._mean_s) if self._mean_s else 0)
+        async with self._room[_pool(messages[-1]["content"])]:
+            await asyncio.sleep(self._takes_s())
         if self._away.exists():
             raise ModelUnavailable("the scripted endpoint is away")
         return await super().complete(model, messages, sampling)
+
+    def _takes_s(self) -> float:
+        if self._fixed or not self._mean_s:
+            return self._mean_s
+        return random.expovariate(1 / self._mean_s)
+
+
+def _pool(prompt: str) -> str:
+    """Which service asks: each has models of its own, also where all of them are in one process."""
+    return {"Propose": "tree_expansion", "Judge": "judging"}.get(prompt.partition(":")[0], "generation")
 
 
 def _reply(model: ModelRef, messages: list[Message], sampling: Sampling) -> list[str]:
