@@ -6,15 +6,15 @@ SEED ?= 0
 DIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study proto lock clean
+.PHONY: help demo test lint bench study rebirth kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs/demo; SEED=, DIR=
 	@$(BIN)/bohdi run configs/demo.yaml --dir $(DIR) --seed $(SEED)
 
-test: lint       ## lint, then all tests
+test: lint kafka-jars  ## lint, then all tests
 	$(BIN)/python -m pytest
 
 lint: $(READY)   ## ruff, mypy and the import rules
@@ -26,8 +26,17 @@ lint: $(READY)   ## ruff, mypy and the import rules
 bench: $(READY)  ## the table of ratios, into benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-study: $(READY)  ## the comparison of methods over seeds (half an hour), into docs/study.md
+study: $(READY)  ## the comparison of methods over seeds (an hour or two), into docs/study.md
 	$(BIN)/python -m benchmarks.study
+
+rebirth: $(READY) ## simulate Introspection-Rebirth (10 seconds), into docs/rebirth.md
+	$(BIN)/python -m benchmarks.rebirth_study
+
+kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
+	@$(BIN)/python -m devbroker
+
+kafka-jars:
+	@devbroker/install.sh
 
 proto: $(READY)  ## generate the events' code from proto/
 	PYTHON=$(BIN)/python proto/generate.sh
@@ -37,7 +46,7 @@ lock: $(READY)   ## renew the pins in requirements/
 	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
 
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .kafka runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@requirements/environment.sh $(VENV)

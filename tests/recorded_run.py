@@ -186,7 +186,7 @@ class RecordedRun:
         return [self._text(model, prompt, n) for n in range(sampling.n)]
 
     def _text(self, model: ModelRef, prompt: str, n: int) -> str:
-        chance = hashlib.sha256(f"{self.seed}/{model}/{prompt}/{n}".encode()).digest()
+        chance = hashlib.sha256(f"{self.seed}/{model.name}/{model.version}/{prompt}/{n}".encode()).digest()
         if prompt.startswith("Propose: "):
             place, *known = prompt.removeprefix("Propose: ").split(" | ")
             level = place.count(" > ")

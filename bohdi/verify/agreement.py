@@ -64,7 +64,7 @@ def _open_slots(run: Ledger) -> dict[int, tuple[Any, ...]]:
     }
 
 
-def _waits(slot: Slot) -> Waits:
+def _waits(slot: Slot) -> int:
     if slot.turn:
         return Waits.TURN
     if slot.ready != NEVER:

@@ -105,10 +105,13 @@ def _paths_drawn(state: RunState, event: Any, body: Any) -> None:
     due = Next.REHEARSAL if body.rehearsal else Next.STEP
     if state.next() != due or (event.round, event.step) != (state.round, state.step):
         return _count(state, "late")
-    slots = [_slot(state, event, drawn) for drawn in body.slots]
-    if [drawn.slot for drawn in body.slots] != list(range(len(slots))) or None in slots:
-        return _count(state, "invalid")
-    state.slots = [slot for slot in slots if slot is not None]
+    slots: list[Slot] = []
+    for number, drawn in enumerate(body.slots):
+        slot = _slot(state, event, drawn)
+        if slot is None or drawn.slot != number:
+            return _count(state, "invalid")
+        slots.append(slot)
+    state.slots = slots
     state.open_slots = len(slots)
     state.unavailable_slots = 0
     state.rehearsing = body.rehearsal
@@ -157,7 +160,7 @@ def _slot_expired(state: RunState, event: Any, body: Any) -> None:
 def _slot(state: RunState, event: Any, drawn: Any) -> Slot | None:
     """The slot that a draw opens; None when its path is not one of the tree's, or its leader none of the sources."""
     assert state.rules is not None
-    path = tuple(drawn.path)
+    path = tuple(drawn.path[:])  # a slice first: protobuf's repeated fields are slow to walk
     if not state.tree.holds_path(path) or drawn.leader not in state.rules.sources:
         return None
     waits = Waits.RESULT if len(path) == LEAF_LEVEL else Waits.SPROUT

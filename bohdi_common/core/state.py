@@ -96,8 +96,9 @@ class Failure(IntEnum):
     UNAVAILABLE = 2
 
 
-class Waits(IntEnum):
-    """What a slot of the step at hand waits for."""
+class Waits:
+    """What a slot of the step at hand waits for. Plain numbers: a fold compares several an event, and in Python 3.11
+    to name a member of an enum takes longer than that."""
 
     RESULT = 1  # its harvest or rehearsal was asked for
     SPROUT = 2  # a sprout under the last node of its path was asked for

@@ -1,9 +1,10 @@
 """SWBLRT, the sliding-window binomial likelihood-ratio test of Introspection-Rebirth, in its two forms.
 
 `paper` is the published test. Its null is fitted to data that hold the window itself, and nothing corrects for testing
-every node, so about one stationary node in five is reborn in each sweep. `two_sample` compares the window with what
-came before it since the node's last rebirth, by the exact conditional test of two binomials (Fisher), and holds the
-false-discovery rate of the whole sweep (Benjamini and Hochberg 1995). Both are one vectorised pass over all nodes.
+every node, so up to one stationary node in five is reborn in each sweep (docs/rebirth.md). `two_sample` compares the
+window with what came before it since the node's last rebirth, by the exact conditional test of two binomials (Fisher),
+and holds the false-discovery rate of the whole sweep (Benjamini and Hochberg 1995). Both are one vectorised pass over
+all nodes.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Bandit:
         """Takes in an event of the past, without acting on it."""
         if event.run_id != self.run_id:
             return
-        if event.WhichOneof("body") == "run_started" and self.state.rules is None:
+        if self.state.rules is None and event.WhichOneof("body") == "run_started":
             self._settings.CopyFrom(event.run_started.settings)
         evolve(self.state, event)
         self._unread.discard(event.event_id)

@@ -1,0 +1,87 @@
+"""The table of what the system costs, each row a ratio to something measured in the same run.
+
+`python -m benchmarks [--only WORDS] [--strict]` prints the table and writes benchmarks/results.json. A row that could
+not be measured is named, and the exit code is 1. A floor that is not reached is shown as such; it is an error (exit
+code 1) only with `--strict`, because most floors are absolute numbers and a busy or slow machine misses them. The made
+logs in benchmarks/work/ take two or three minutes the first time.
+
+To add a row: one function that gives a `Measured`, in the module of its group, and one entry in ROWS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import appends, draws, folds, local_models, rebirth
+from benchmarks.rows import Floor, Result, Row, result
+
+RESULTS = Path("benchmarks/results.json")
+
+ROWS = (
+    Row("path draws, B = 30, 1k leaves", partial(draws.per_second, 10, 10, 10)),
+    Row("path draws, B = 30, 10k leaves", partial(draws.per_second, 22, 22, 21)),
+    Row("path draws, B = 30, 90k leaves", partial(draws.per_second, 45, 45, 45), Floor(60_000)),
+    Row("folds, 1k events of 300 bytes", partial(folds.many_times, folds.START)),
+    Row("folds, 1M events of 300 bytes", partial(folds.throughout, folds.SHORT), Floor(80_000)),
+    Row("folds, 100k events as the demo's", partial(folds.many_times, folds.AS_IN_THE_DEMO)),
+    Row("folds, 50k events of 4 kB", partial(folds.many_times, folds.LONG)),
+    Row("IR, 90k windows, two-sample", partial(rebirth.milliseconds, "two_sample", 0.05), Floor(20, most=True)),
+    Row("IR, 90k windows, paper", partial(rebirth.milliseconds, "paper", 0.2), Floor(10, most=True)),
+    Row("durable appends, 1 caller", partial(appends.per_second, 1)),
+    Row("durable appends, 64 callers", partial(appends.per_second, 64)),
+    Row("local adapter, 1 caller", partial(local_models.per_second, 1)),
+    Row("local adapter, 32 callers", partial(local_models.per_second, 32)),
+    Row("local adapter, 128 callers", partial(local_models.per_second, 128), Floor(15, ratio=True)),
+)
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="the rows whose name holds this; writes no file")
+    parser.add_argument("--strict", action="store_true", help="a floor that is not reached is an error")
+    arguments = parser.parse_args()
+    results: list[Result] = []
+    missing: list[str] = []
+    for row in (row for row in ROWS if arguments.only in row.name):
+        print(f"{row.name} ...", file=sys.stderr, flush=True)
+        try:
+            results.append(result(row))
+        except Exception as error:  # the other rows are worth having; the exit code says that one is missing
+            missing.append(f"{row.name}: {type(error).__name__}: {error}")
+    Console(width=150).print(_table(results))
+    if not arguments.only:
+        RESULTS.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n", encoding="utf-8")
+    for line in missing:
+        print(f"missing: {line}", file=sys.stderr)
+    below = [r.name for r in results if r.met is False]
+    print(f"floors not reached: {', '.join(below) or 'none'}")
+    return 1 if missing or (below and arguments.strict) else 0
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table("row", "value", "unit", "against", "ratio", "floor", "met")
+    for r in results:
+        met = "" if r.met is None else "yes" if r.met else "NO"
+        table.add_row(
+            r.name,
+            f"{r.value:,.4g}" if r.value < 1000 else f"{r.value:,.0f}",
+            r.unit,
+            r.against,
+            f"{r.ratio:.3g}",
+            r.rule,
+            met,
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

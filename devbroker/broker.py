@@ -1,0 +1,195 @@
+"""One Kafka node (KRaft) from the jars in .kafka/libs: on loopback, ready in seconds, ended by its own pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from devbroker.security import PASSWORD, USER, Certificates
+
+ROOT = Path(__file__).parents[1]
+LIBS = ROOT / ".kafka" / "libs"
+READY_S = 60.0
+STOP_S = 20.0
+_POLL_S = 0.1
+_HEAP = "512m"
+# ApiVersions, the request with which every client begins: length, api key 18, version 0, correlation id 1, no name.
+_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+# Above the largest record that Bohdi writes, headers and framing included.
+_MESSAGE_BYTES = 5 * 1024 * 1024
+
+
+class BrokerFailed(RuntimeError):
+    """The broker did not start. The message says where its log is."""
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Broker:
+    """A broker that keeps its data in `folder`. `secure`: it demands TLS and SASL/SCRAM-SHA-512."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    secure: bool = False
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _controller_port: int = field(default_factory=free_port, init=False)
+    certificates: Certificates | None = field(default=None, init=False)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the broker was not started"
+        return self._process.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which Bohdi's processes reach this broker."""
+        if self.certificates is None:
+            return {"BOHDI_KAFKA": self.bootstrap}
+        return {
+            "BOHDI_KAFKA": self.bootstrap,
+            "BOHDI_KAFKA_SECURITY": "sasl_tls",
+            "BOHDI_KAFKA_CA": str(self.certificates.ca),
+            "BOHDI_KAFKA_USER": USER,
+            "BOHDI_KAFKA_PASSWORD": PASSWORD,
+        }
+
+    def __enter__(self) -> Broker:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Returns once it answers; the first time it makes its data folder. Raises BrokerFailed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not LIBS.is_dir():
+            raise BrokerFailed(f"no Kafka in {LIBS}: run devbroker/install.sh (make does)")
+        properties = self.folder / "server.properties"
+        if not properties.exists():
+            if self.secure:
+                self.certificates = Certificates.make(self.folder / "tls")
+            properties.write_text("\n".join(f"{k}={v}" for k, v in self._properties().items()) + "\n")
+            self._format(properties)
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                _java("kafka.Kafka", str(properties)), stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Ends it in order; hard if that takes too long."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL: what it had not told the disk of is lost with the machine's memory, not with the process."""
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def restart(self) -> None:
+        """Again on the same port and data."""
+        self.stop()
+        self.start()
+
+    def _wait_until_ready(self) -> None:
+        deadline_s = time.monotonic() + READY_S
+        log = self.folder / "broker.log"
+        while time.monotonic() < deadline_s:
+            if self._process is not None and self._process.poll() is not None:
+                raise BrokerFailed(f"the broker ended with {self._process.returncode}: see {log}")
+            if self._answers():
+                return
+            time.sleep(_POLL_S)
+        self.kill()
+        raise BrokerFailed(f"the broker was not ready within {READY_S:.0f} s: see {log}")
+
+    def _answers(self) -> bool:
+        """Whether it answers a client's first request, or, if it is secure, shakes hands."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
+            if self.certificates is not None:
+                context = ssl.create_default_context(cafile=str(self.certificates.ca))
+                return context.wrap_socket(connection, server_hostname="127.0.0.1").version() is not None
+            connection.sendall(_API_VERSIONS)
+            return len(connection.recv(4)) == 4
+        return False
+
+    def _format(self, properties: Path) -> None:
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        tool = "kafka.tools.StorageTool"
+        told = subprocess.run(_java(tool, "random-uuid"), capture_output=True, text=True, check=True).stdout
+        scram = ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"] if self.secure else []
+        format = _java(tool, "format", "-t", told.split()[-1], "-c", str(properties), *scram)
+        made = subprocess.run(format, capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise BrokerFailed(f"the data folder of the broker cannot be made: {made.stderr.strip()[-300:]}")
+
+    def _properties(self) -> dict[str, object]:
+        client = "SASL_SSL" if self.secure else "PLAINTEXT"
+        plain = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "listeners": f"CLIENT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": f"CLIENT://127.0.0.1:{self.port}",
+            "listener.security.protocol.map": f"CLIENT:{client},CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "CLIENT",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": self.folder / "data",
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            "auto.create.topics.enable": "false",
+            "message.max.bytes": _MESSAGE_BYTES,
+            "replica.fetch.max.bytes": _MESSAGE_BYTES,
+            "log.retention.ms": -1,
+        }
+        if self.certificates is None:
+            return plain
+        return plain | {
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+            "listener.name.client.scram-sha-512.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required "
+                f'username="{USER}" password="{PASSWORD}";'
+            ),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self.certificates.server,
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self.certificates.ca,
+        }
+
+
+def _java(main: str, *arguments: str) -> Sequence[str]:
+    return ["java", f"-Xmx{_HEAP}", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBS}/*", main, *arguments]

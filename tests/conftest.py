@@ -1,0 +1,48 @@
+"""Real parts that many tests share, each started once and only when a test asks for it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from bohdi_common.log.kafka_settings import KafkaSettings
+from devbroker.broker import Broker
+
+_MESSAGE_BYTES = 4_500_000
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+    """A broker that tests share: one's own in BOHDI_KAFKA, else one of this session. Not to be stopped by a test."""
+    if "BOHDI_KAFKA" in os.environ:
+        yield KafkaSettings.from_environment()
+        return
+    with Broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield KafkaSettings.from_environment(broker.bootstrap)
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of the test's own, to be killed and started again."""
+    with Broker(tmp_path / "broker") as broker:
+        yield broker
+
+
+@pytest.fixture
+def fresh_prefix() -> str:
+    """Before the names of a test's topics, so that it meets no other test on the shared broker."""
+    return f"t{secrets.token_hex(4)}."
+
+
+def make_topics(kafka: KafkaSettings, names: Sequence[str], partitions: int = 1) -> None:
+    """Topics that take all that Bohdi writes."""
+    admin = KafkaAdminClient(**kafka.for_kafka_python())
+    limits = {"max.message.bytes": str(_MESSAGE_BYTES)}
+    admin.create_topics([NewTopic(name, partitions, 1, topic_configs=limits) for name in names])
+    admin.close()
