@@ -55,6 +55,7 @@ class Account:
     pairs: list[int] = field(default_factory=list)
     sequence: int = 0
     finished: bool = False
+    cancelled: bool = False
     wrong: list[str] = field(default_factory=list)
     opened: int = 0
     settled: int = 0
@@ -67,6 +68,8 @@ class Account:
     _reborn: set[int] = field(default_factory=set)
     _lockstep: bool = False
     _paused: bool = False
+    _pauses: int = 0
+    _resumes: int = 0
     _controls: set[str] = field(default_factory=set)
     _started: bool = False
     _moment: int = 0
@@ -89,10 +92,13 @@ class Account:
         return None
 
     def _run_paused(self, event: Event, body: Any) -> None:
-        if self._paused or self.finished or event.event_id in self._controls:
+        pause_id = derived_id(self.run_id, "run_paused", self._pauses, self._resumes)
+        stale = event.producer == "bandit" and event.event_id != pause_id
+        if self._paused or self.finished or event.event_id in self._controls or stale:
             return self._late()
         self._controls.add(event.event_id)
         self._paused = True
+        self._pauses += 1
         return None
 
     def _run_resumed(self, event: Event, body: Any) -> None:
@@ -100,12 +106,14 @@ class Account:
             return self._late()
         self._controls.add(event.event_id)
         self._paused = False
+        self._resumes += 1
         return None
 
     def _run_finished(self, event: Event, body: Any) -> None:
         if self.finished:
             return self._late()
         self.finished = True
+        self.cancelled = event.producer == "cli"
         return None
 
     # ---- what was drawn ----------------------------------------------------------------------------------------
@@ -139,10 +147,12 @@ class Account:
 
     def _slot_expired(self, event: Event, body: Any) -> None:
         slot = self._slot_at(event)
-        if slot is None or slot.waits not in (RESULT, SPROUT) or slot.request_hash != body.request_hash:
+        if slot is None or slot.waits not in (RESULT, SPROUT):
+            return self._late()
+        parent = slot.path[-1] if slot.path else _ROOT
+        if body.request_hash != (slot.request_hash or self.sprouts[parent].request_hash):
             return self._late()
         if slot.waits == SPROUT:
-            parent = slot.path[-1] if slot.path else _ROOT
             self.sprouts[parent].waiting.remove(event.slot)
             if not self.sprouts[parent].waiting:
                 del self.sprouts[parent]

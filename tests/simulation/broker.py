@@ -369,10 +369,10 @@ class Member:
             await asyncio.sleep(_RETRY_S)
         if self.generation != generation:
             return
-        committed = {partition: self.group.committed.get(partition) for partition in partitions}
+        committed = {partition: self.group.committed.get(partition, 0) for partition in partitions}
         self._broker.trace.note(self.process.name, "is assigned", self.group.topic, committed)
         self.window.assigned({(self.group.topic, partition): offset for partition, offset in committed.items()})
-        self.positions = {partition: self._first(partition, offset or 0) for partition, offset in committed.items()}
+        self.positions = {partition: self._first(partition, offset) for partition, offset in committed.items()}
         self.active = True
         self._broker.wake(self.group.topic)
 

@@ -143,8 +143,7 @@ def _of_sums(events: _Events, run_id: str, mine: list[Event], state: RunState) -
         unk = state.tree.unk_of[node]
         if unk >= 0 and state.tree.alpha[unk] - 1 != len(state.tree.children(node)):
             yield f"{run_id}: {state.tree.alpha[unk] - 1} names were counted under node {node}, it has other children"
-    cancelled = mine[-1].producer == "cli"
-    if account.opened != account.settled and not cancelled:
+    if account.opened != account.settled and not account.cancelled:
         yield f"{run_id}: {account.opened} slots were opened and {account.settled} settled"
 
 

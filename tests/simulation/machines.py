@@ -17,13 +17,14 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
+from bohdi_common.log import inbox
 from bohdi_common.log.port import LogFull, LogUnavailable
 from bohdi_common.runtime import worker
 from bohdi_common.runtime.kafka_manager import KafkaManagerHost
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.manager_host import ManagerHost
 from bohdi_common.runtime.ordered_window import DeliveryGap, OrderedWindow
-from bohdi_common.runtime.shell import Clock, Service, Shell
+from bohdi_common.runtime.shell import Clock, Service, Shell, record_of
 from services.bandit.handler import Bandit
 from services.bandit.runs import Runs
 from services.generation.handler import Generation
@@ -36,6 +37,7 @@ from tests.simulation.models import Models, ScriptedTraining
 from tests.simulation.trace import Trace
 from tests.simulation.weather import Weather
 
+HOPELESS = "no arm under Root is open"  # why a run pauses that can never go on
 EPOCH_US = 1_700_000_000_000_000
 WORKERS = ("tree_expansion", "generation", "judging", "training")
 _RESTART_S = 3.0
@@ -250,11 +252,11 @@ class BanditMachine(Machine):
 class Embedded(Machine):
     """Everything in one process on one log. A host that ended is begun again with a RunResumed, until the run is over."""
 
-    def __init__(self, run_id: str, disk: Disk, inbox: Path, around: Surroundings, capacity: int) -> None:
+    def __init__(self, run_id: str, disk: Disk, inbox_folder: Path, around: Surroundings, capacity: int) -> None:
         super().__init__("host", around)
         self.run_id = run_id
         self.over = False
-        self.inbox = inbox
+        self.inbox = inbox_folder
         self._capacity = dict.fromkeys(WORKERS, capacity)
         self._disk = disk
         self._log: DiskLog | None = None
@@ -273,8 +275,15 @@ class Embedded(Machine):
         self._stop = asyncio.Event()
         state = await host.run(self._stop, resumed if self._starts > 1 else None)
         self.over = bool(state.finished)
-        if self.over:
-            self.wanted = False
+        self.wanted = not self.over
+        if HOPELESS in state.paused:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """As a person does who sees no way on."""
+        event_id = derived_id(self.run_id, "by hand", self._disk.tape.moment)
+        by_hand = codec.by_hand(self.run_id, event_id, self.around.clock()(), "run_finished", {"reason": "cancelled"})
+        inbox.put(self.inbox, record_of(by_hand))
 
     def interrupt(self) -> None:
         """As after a SIGTERM."""

@@ -28,18 +28,17 @@ from tests.simulation.broker import Broker, Client
 from tests.simulation.checks import problems_of
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Process, SimulatedLoop
-from tests.simulation.machines import WORKERS, BanditMachine, Embedded, Machine, Surroundings, Worker
+from tests.simulation.machines import HOPELESS, WORKERS, BanditMachine, Embedded, Machine, Surroundings, Worker
 from tests.simulation.tape import Tape
 from tests.simulation.trace import Trace
 
 _TURNS_OF_FAULTS_MAX = 6_000
-_TURNS_MAX = 150_000  # of a whole schedule
-_CALM_MAX_S = 20_000.0  # in which a run finishes once nothing goes wrong any more
+_TURNS_MAX = 100_000  # of a whole schedule
+_CALM_MAX_S = 5_000.0  # in which a run finishes once nothing goes wrong any more
 _LOOK_EVERY_S = 1.0
 _PERSON_LOOKS_EVERY_S = 5.0
 _LAG_MAX_S = 8.0
 _AWAY_MAX_S = 15.0
-_HOPELESS = "no arm under Root is open"  # a pause after which nothing is left but to end the run
 _LETTERS_MAX = 40  # bytes of a corrupt record
 
 
@@ -97,10 +96,11 @@ def _quiet() -> Iterator[None]:
 
 @dataclass
 class _Run:
-    """A run of a schedule. `hold`: by when a person who paused it goes on."""
+    """A run of a schedule. `submitted`: done once its RunStarted is durable; `asked`: what a person asked of it."""
 
     run_id: str
     started: Event
+    submitted: asyncio.Task[None] | None = None
     asked: int = 0
 
 
@@ -236,12 +236,12 @@ class BrokerWorld(World):
         if self.plan.mode == plans.TWO_BANDITS:
             self.bandits[1].start()
         for run in self.runs:
-            self._submit(run.started)
+            run.submitted = self._submit(run.started)
         self.person.start(self._watch())
 
-    def _submit(self, event: Event) -> None:
+    def _submit(self, event: Event) -> asyncio.Task[None]:
         client = Client(self.broker, self.person)
-        self.person.start(until_durable(client.append, [record_of(event)]))
+        return self.person.start(until_durable(client.append, [record_of(event)]))
 
     async def _watch(self) -> None:
         """The person at the screen: a run that stands paused is resumed."""
@@ -249,7 +249,7 @@ class BrokerWorld(World):
             await asyncio.sleep(_PERSON_LOOKS_EVERY_S * (0.5 + self.chance.random()))
             for run in self.runs:
                 why = next((why for bandit in self.bandits if bandit.up and (why := bandit.paused(run.run_id))), "")
-                if _HOPELESS in why:
+                if HOPELESS in why:
                     self._submit(self._by_hand(run, "run_finished", {"reason": "cancelled by hand"}))
                 elif why:
                     self._submit(self._by_hand(run, "run_resumed", {}))
@@ -320,12 +320,16 @@ class BrokerWorld(World):
             self.trace.note(client.process.name, "reads behind by", client.lag_s)
 
     def _pause(self) -> None:
-        run = self.chance.choice(self.runs)
-        self._submit(self._by_hand(run, "run_paused", {"reason": "asked for by hand"}))
+        self._ask_of_any("run_paused", "asked for by hand")
 
     def _cancel(self) -> None:
-        run = self.chance.choice(self.runs)
-        self._submit(self._by_hand(run, "run_finished", {"reason": "cancelled by hand"}))
+        self._ask_of_any("run_finished", "cancelled by hand")
+
+    def _ask_of_any(self, kind: str, reason: str) -> None:
+        started = [run for run in self.runs if run.submitted and run.submitted.done()]
+        if started:
+            run = self.chance.choice(started)
+            self._submit(self._by_hand(run, kind, {"reason": reason}))
 
     def _corrupt(self) -> None:
         """Bytes that are no event, or no event of that topic, or a whole one cut short."""
