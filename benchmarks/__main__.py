@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -49,14 +50,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="the rows whose name holds this; writes no file")
     parser.add_argument("--strict", action="store_true", help="a floor that is not reached is an error")
     arguments = parser.parse_args()
-    results: list[Result] = []
-    missing: list[str] = []
-    for row in (row for row in ROWS if arguments.only in row.name):
-        print(f"{row.name} ...", file=sys.stderr, flush=True)
-        try:
-            results.append(result(row))
-        except Exception as error:  # the other rows are worth having; the exit code says that one is missing
-            missing.append(f"{row.name}: {type(error).__name__}: {error}")
+    results, missing = measured([row for row in ROWS if arguments.only in row.name])
     Console(width=150).print(_table(results))
     if not arguments.only:
         RESULTS.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n", encoding="utf-8")
@@ -67,20 +61,29 @@ def main() -> int:
     return 1 if missing or (below and arguments.strict) else 0
 
 
+def measured(rows: Sequence[Row]) -> tuple[list[Result], list[str]]:
+    """The rows' results, and a line for each row that could not be measured: the others are worth having."""
+    results: list[Result] = []
+    missing: list[str] = []
+    for row in rows:
+        print(f"{row.name} ...", file=sys.stderr, flush=True)
+        try:
+            results.append(result(row))
+        except Exception as error:
+            missing.append(f"{row.name}: {type(error).__name__}: {error}")
+    return results, missing
+
+
 def _table(results: list[Result]) -> Table:
     table = Table("row", "value", "unit", "against", "ratio", "floor", "met")
     for r in results:
         met = "" if r.met is None else "yes" if r.met else "NO"
-        table.add_row(
-            r.name,
-            f"{r.value:,.4g}" if r.value < 1000 else f"{r.value:,.0f}",
-            r.unit,
-            r.against,
-            f"{r.ratio:.3g}",
-            r.rule,
-            met,
-        )
+        table.add_row(r.name, _short(r.value), r.unit, r.against, _short(r.ratio), r.rule, met)
     return table
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from bohdi_common.core.tree import ROOT, Tree
 
 PATHS = 30  # B
 _SHARPNESS = 2.0
-_STEPS, _TURNS = 20, 15
+_STEPS, _TURNS = 10, 100
 
 
 def per_second(*shape: int) -> Measured:

@@ -32,6 +32,7 @@ def many_times(made: MadeRun) -> Measured:
     fold_s, decode_s = best_seconds(
         max(5, 20_000 // made.events), lambda: folded(events_of(log, RUN_ID), RUN_ID), lambda: _decode(values)
     )
+    _check(folded(events_of(log, RUN_ID), RUN_ID), made.events)
     log.close_reading()
     return _measured(made.events, fold_s, decode_s, values)
 
@@ -45,8 +46,8 @@ def throughout(made: MadeRun) -> Measured:
     for start in range(0, made.events, _CHUNK):
         values = [stored.value for stored in log.read(FEEDBACK.name, start, start + _CHUNK)]
         turns.append((seconds(lambda: _fold(bandit, events)), seconds(lambda values=values: _decode(values))))
-    log.close_reading()
     _check(bandit.state, made.events)
+    log.close_reading()
     fold_s, decode_s = (min(times) for times in zip(*turns[len(turns) // 2 :], strict=True))
     return _measured(_CHUNK, fold_s, decode_s, values)
 

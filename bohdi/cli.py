@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -21,21 +22,24 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
+from bohdi import cli_dead, cli_topics
 from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
+from bohdi.run_places import FolderPlace, RunPlace, events, run_place
+from bohdi.supervisor import ServiceMistaken
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import ALL_ROUNDS_DONE, BASE_VERSION, RunState, state_sha256
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
+from bohdi_common.log.kafka_settings import BadSetting
 from bohdi_common.log.port import LogError
 from bohdi_common.log.sqlite import has_host
 from bohdi_common.models.places import place
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
-from bohdi_common.runtime.feedback import events_of
 from bohdi_common.runtime.shell import record_of, wall_clock_us
 from services.bandit.handler import Bandit
 
@@ -60,24 +64,31 @@ app = typer.Typer(
 )
 microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
 app.add_typer(microworld_app, name="microworld")
+app.add_typer(cli_topics.app, name="topics")
+app.add_typer(cli_dead.app, name="dead")
 
 _FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
 
 out = Console()
 err = Console(stderr=True)
 
-Dir = Annotated[Path, typer.Argument(help="the run's folder")]
+Dir = Annotated[Path | None, typer.Argument(help="the run's folder")]
+Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka broker; default: BOHDI_KAFKA")]
+Run = Annotated[str | None, typer.Option("--run", help="name of a run on Kafka")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def main() -> None:
     """Entry point: the command, and its mistakes as one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for client in ("kafka", "aiokafka"):  # what they say of a broker that is away comes as one line of ours
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     try:
         sys.exit(app(standalone_mode=False) or Exit.DONE)
     except TyperException as error:  # a wrong option or argument; typer's own display takes five lines
         _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
-    except (BadConfig, NoRun) as error:
+    except (BadConfig, BadSetting, NoRun, ServiceMistaken) as error:
         _fail(error, Exit.MISTAKE)
     except (LogError, codec.NewerSchema) as error:
         _fail(error, Exit.LOG)
@@ -99,31 +110,105 @@ def _fail(error: object, code: Exit) -> None:
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="the run's YAML configuration")],
-    dir: Annotated[Path, typer.Option("--dir", help="a new folder for the run")],
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")
-    ] = None,
+    dir: Annotated[Path | None, typer.Option("--dir", help="a new folder for the run")] = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Starts a run and hosts it until it is finished, paused or interrupted."""
+    """Starts a run: with --dir in this process, until it is finished, paused or interrupted; with --kafka or --run on a
+    cluster, whose services go on with it also when this command, which watches and evaluates it, is ended."""
     settings = resolved(configs.load(config), config.parent)
+    fresh = secrets.randbits(32) if seed is None else seed
+    if dir is None:
+        from bohdi.embedded import fresh_run_id
+        from bohdi.kafka_runs import kafka_place, submit
+
+        place = kafka_place(kafka, run or fresh_run_id(settings))
+        submit(place, settings, fresh)
+        return _watch(place, settings, as_json)
     folder = RunFolder(dir)
     from bohdi.embedded import new_run, real_parts
 
     parts = real_parts()
-    new_run(settings, folder, secrets.randbits(32) if seed is None else seed, parts)
-    _host(settings, folder, parts, as_json, resume=False)
+    new_run(settings, folder, fresh, parts)
+    return _host(settings, folder, parts, as_json, resume=False)
 
 
 @app.command()
-def resume(dir: Dir, as_json: Json = False) -> None:
+def watch(
+    kafka: Kafka = None,
+    run: Run = None,
+    config: Annotated[Path | None, typer.Option("--config", help="evaluate the models as this asks")] = None,
+    as_json: Json = False,
+) -> None:
+    """Watches a run on Kafka until it is finished or paused."""
+    if run is None:
+        raise BadConfig("watch: which run? give --run ID")
+    from bohdi.kafka_runs import kafka_place
+
+    _watch(kafka_place(kafka, run), resolved(configs.load(config), config.parent) if config else None, as_json)
+
+
+@app.command()
+def resume(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
     """Goes on with a run that was paused, interrupted or killed."""
-    folder = RunFolder(dir)
-    settings = folder.load_config()
-    settings = resolved(settings, dir)
+    place = run_place(dir, kafka, run)
+    if place.folder is None:
+        from bohdi.kafka_runs import by_hand
+
+        return by_hand(place, "run_resumed", {})
+    settings = resolved(place.folder.load_config(), place.folder.path)
     from bohdi.embedded import real_parts
 
-    _host(settings, folder, real_parts(), as_json, resume=True)
+    return _host(settings, place.folder, real_parts(), as_json, resume=True)
+
+
+@app.command()
+def up(
+    config: Annotated[Path | None, typer.Argument(help="a run to start, watch and end with")] = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    store: Annotated[Path, typer.Option("--store", help="folder of all runs' versions")] = Path("runs/kafka"),
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """The five services as processes of this machine, on Kafka: until Ctrl-C, or until the run of CONFIG is over."""
+    from bohdi import up as services
+    from bohdi.kafka_runs import kafka_place, submit, watched
+
+    os.environ["BOHDI_STORE"] = str(store.absolute())
+    if config is None:
+        asyncio.run(services.up(kafka))
+        return None
+    settings = resolved(configs.load(config), config.parent)
+    from bohdi.embedded import fresh_run_id
+    from bohdi.live import LiveView
+
+    place = kafka_place(kafka, run or fresh_run_id(settings))
+    submit(place, settings, secrets.randbits(32) if seed is None else seed)
+    with LiveView(err if as_json else out) as view:
+        state = asyncio.run(services.up(kafka, lambda: watched(place, view, settings)))
+    return _close(place, state, as_json)
+
+
+@app.command()
+def copy(
+    kafka: Kafka = None,
+    run: Run = None,
+    source: Annotated[Path | None, typer.Option("--from", help="folder of a run to be copied to Kafka")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="new folder for the run that --run names on Kafka")] = None,
+) -> None:
+    """Copies a run between Kafka and a folder, event by event: the hashes agree."""
+    if (source is None) == (to is None) or (to is not None and run is None):
+        raise BadConfig("copy: give --from DIR, or --run ID with --to DIR")
+    from bohdi.kafka_runs import copy_to_folder, copy_to_kafka, kafka_place
+
+    if to is not None and run is not None:
+        return print(f"{copy_to_folder(kafka_place(kafka, run), RunFolder(to))} events of {run} are in {to}")
+    assert source is not None
+    place, copied = copy_to_kafka(RunFolder(source), lambda run_id: kafka_place(kafka, run_id))
+    return print(f"{copied} events of {place.run_id} are on {place.kafka.bootstrap}")
 
 
 def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: bool) -> None:
@@ -132,15 +217,33 @@ def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: 
 
     with LiveView(err if as_json else out) as view:
         state = asyncio.run(host_run(config, folder, parts, view, resume=resume))
+    _close(FolderPlace(folder), state, as_json)
+
+
+def _watch(place: Any, config: Config | None, as_json: bool) -> None:
+    from bohdi.kafka_runs import watched
+    from bohdi.live import LiveView
+
+    with LiveView(err if as_json else out) as view:
+        try:
+            state = asyncio.run(watched(place, view, config))
+        except KeyboardInterrupt:
+            print(f"bohdi: the run goes on: watch it with `bohdi watch {place.how_to}`", file=sys.stderr)
+            sys.exit(Exit.INTERRUPTED)
+    _close(place, state, as_json)
+
+
+def _close(place: RunPlace, state: RunState, as_json: bool) -> None:
+    """The end of a run, or why there is none."""
     if state.paused and not state.finished:
-        print(f"bohdi: paused: {state.paused}: mend it and go on with `bohdi resume {folder.path}`", file=sys.stderr)
+        print(f"bohdi: paused: {state.paused}: mend it and go on with `bohdi resume {place.how_to}`", file=sys.stderr)
         sys.exit(Exit.PAUSED)
     if not state.finished:
-        print(f"bohdi: interrupted: go on with `bohdi resume {folder.path}`", file=sys.stderr)
+        print(f"bohdi: interrupted: go on with `bohdi resume {place.how_to}`", file=sys.stderr)
         sys.exit(Exit.INTERRUPTED)
-    figures, state = _folded(folder)
+    figures, state = _folded(place)
     closing = figs.summary(figures, state, state_sha256(state))
-    folder.summary.write_text(json.dumps(closing, indent=1) + "\n", encoding="utf-8")
+    place.keep_summary(json.dumps(closing, indent=1) + "\n")
     if as_json:
         _print_json(closing)
     else:
@@ -148,10 +251,10 @@ def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: 
 
 
 @app.command()
-def pause(dir: Dir) -> None:
+def pause(dir: Dir = None, kafka: Kafka = None, run: Run = None) -> None:
     """Asks the host of a run to pause it; `resume` goes on."""
     _ask_host(
-        RunFolder(dir),
+        run_place(dir, kafka, run),
         "run_paused",
         "asked for by hand",
         "the host pauses the run",
@@ -160,10 +263,10 @@ def pause(dir: Dir) -> None:
 
 
 @app.command()
-def cancel(dir: Dir) -> None:
+def cancel(dir: Dir = None, kafka: Kafka = None, run: Run = None) -> None:
     """Asks the host of a run to end it for good, as it stands; what was promoted and recorded stays."""
     _ask_host(
-        RunFolder(dir),
+        run_place(dir, kafka, run),
         "run_finished",
         "cancelled by hand",
         "the host ends the run",
@@ -171,12 +274,19 @@ def cancel(dir: Dir) -> None:
     )
 
 
-def _ask_host(folder: RunFolder, kind: str, reason: str, effect: str, without_host: str) -> None:
-    """Leaves a command in the inbox, for the host at work or the next one, and says which. Raises NoRun, LogError."""
-    hosted = has_host(folder.log)
-    run_id = folder.run_id(folder.read())
-    if not hosted and (over := _folded(folder)[1].finished):
+def _ask_host(place: RunPlace, kind: str, reason: str, effect: str, without_host: str) -> None:
+    """On Kafka appends a command to the feedback log; in a folder leaves it in the inbox, for the host at work or the
+    next one, and says which. Raises NoRun, LogError."""
+    over = _folded(place)[1].finished
+    folder, run_id = place.folder, place.run_id
+    hosted = folder is not None and has_host(folder.log)
+    if over and not hosted:
         return print(f"the run is over: {over}")
+    if folder is None:
+        from bohdi.kafka_runs import by_hand
+
+        by_hand(place, kind, {"reason": reason})
+        return print("asked: it takes effect when the bandit reads it")
     now_us = wall_clock_us()
     event = codec.by_hand(run_id, derived_id(run_id, "by hand", kind, now_us), now_us, kind, {"reason": reason})
     inbox.put(folder.inbox, record_of(event))
@@ -187,9 +297,9 @@ def _ask_host(folder: RunFolder, kind: str, reason: str, effect: str, without_ho
 
 
 @app.command()
-def status(dir: Dir, as_json: Json = False) -> None:
+def status(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
     """Where a run stands."""
-    figures, state = _folded(RunFolder(dir))
+    figures, state = _folded(run_place(dir, kafka, run))
     standing = figs.status(figures, state)
     if as_json:
         return _print_json(standing)
@@ -204,9 +314,9 @@ def status(dir: Dir, as_json: Json = False) -> None:
 
 
 @app.command()
-def tree(dir: Dir, as_json: Json = False) -> None:
+def tree(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
     """The tree of domains with the posterior of lambda, the probability that the target is worse there."""
-    _, state = _folded(RunFolder(dir))
+    _, state = _folded(run_place(dir, kafka, run))
     rows = figs.tree_rows(state)
     if as_json:
         return _print_json(rows)
@@ -223,13 +333,17 @@ def tree(dir: Dir, as_json: Json = False) -> None:
 
 @app.command("log")
 def log_(
-    dir: Dir,
+    dir: Dir = None,
+    kafka: Kafka = None,
+    run: Run = None,
     topic: Annotated[str, typer.Option("--topic", help="which topic")] = FEEDBACK.name,
     start: Annotated[int, typer.Option("--from", min=0, help="first offset")] = 0,
 ) -> None:
-    """Events as JSON, one a line."""
-    for stored in RunFolder(dir).read().read(topic, start):
+    """Events as JSON, one a line: of a folder all that its log holds, on Kafka those of the run."""
+    for stored in run_place(dir, kafka, run).records(topic, start):
         line: dict[str, Any] = {"offset": stored.offset}
+        if isinstance(run, str):
+            line["partition"] = stored.partition
         try:
             line |= MessageToDict(codec.decode(stored.value), preserving_proto_field_name=True)
         except codec.Undecodable as error:
@@ -239,12 +353,14 @@ def log_(
 
 @app.command()
 def replay(
-    dir: Dir,
+    dir: Dir = None,
+    kafka: Kafka = None,
+    run: Run = None,
     at: Annotated[int | None, typer.Option("--at", min=0, help="fold only the events before this run sequence")] = None,
     as_json: Json = False,
 ) -> None:
     """Folds the log from nothing and prints the hash of the state that it gives."""
-    _, state = _folded(RunFolder(dir), at)
+    _, state = _folded(run_place(dir, kafka, run), at)
     shown = {
         "events": state.sequence,
         "nodes": sum(state.tree.nodes_by_level[1:]),
@@ -258,11 +374,12 @@ def replay(
 
 
 @app.command()
-def verify(dir: Dir, as_json: Json = False) -> None:
+def verify(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
     """Holds a run to its invariants: checksums, ids, accounting, decisions, samples, versions."""
-    from bohdi.verify_run import verify_folder
+    from bohdi.verify_run import verify_folder, verify_on_kafka
 
-    report = verify_folder(RunFolder(dir))
+    place = run_place(dir, kafka, run)
+    report = verify_on_kafka(place) if place.folder is None else verify_folder(place.folder)
     if as_json:
         _print_json(report)
     else:
@@ -315,25 +432,27 @@ def eval_(
 @app.command("export-model")
 def export_model(
     version: Annotated[str, typer.Argument(help="a promoted version (r3, say), or `last`")],
-    dir: Dir,
-    to: Annotated[Path | None, typer.Option("--out", help="where to; default: DIR/export/VERSION")] = None,
+    dir: Dir = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    to: Annotated[Path | None, typer.Option("--out", help="where to; default: export/VERSION beside versions")] = None,
 ) -> None:
     """A version of the target as a plain folder that transformers and vLLM load, its checksums checked."""
     from bohdi_common.models.versions import VersionStore
 
-    folder = RunFolder(dir)
-    _, state = _folded(folder)
+    place = run_place(dir, kafka, run)
+    _, state = _folded(place)
     name = state.target_version if version == "last" else version
     if name not in state.versions or name == BASE_VERSION:
         promoted = ", ".join(state.versions[1:]) or "none"
         raise BadConfig(f"{version}: not a promoted version of this run (there are: {promoted})")
-    if problems := VersionStore(folder.versions).check(name):
-        raise BadConfig(f"{folder.versions}: {problems[0]}: restore it from a copy of the run")
-    target = to or dir / "export" / name
+    if problems := VersionStore(place.versions).check(name):
+        raise BadConfig(f"{place.versions}: {problems[0]}: restore it from a copy of the run")
+    target = to or place.versions.parent / "export" / name
     if target.exists():
         raise BadConfig(f"{target}: exists already: name another folder with --out")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(folder.versions / name, target)
+    shutil.copytree(place.versions / name, target)
     print(target)
 
 
@@ -370,12 +489,10 @@ def microworld_build(
 # ---- shared ----------------------------------------------------------------------------------------------------
 
 
-def _folded(folder: RunFolder, at: int | None = None) -> tuple[Figures, RunState]:
-    """State and figures of the run in `folder`, after its first `at` events or all of them. Raises NoRun, LogError."""
-    reader = folder.read()
-    run_id = folder.run_id(reader)
-    bandit, figures = Bandit(run_id), Figures()
-    for event in _first_events(events_of(reader, run_id), at):
+def _folded(place: RunPlace, at: int | None = None) -> tuple[Figures, RunState]:
+    """State and figures of the run at `place`, after its first `at` events or all of them. Raises NoRun, LogError."""
+    bandit, figures = Bandit(place.run_id), Figures()
+    for event in _first_events(events(place), at):
         bandit.fold(event)
         figures.add(event)
     if at is not None and bandit.state.sequence < at:

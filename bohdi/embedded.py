@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunStarted
 from bohdi_common.events.topics import FEEDBACK
+from bohdi_common.log.port import EventLog
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.adapters import local_models, prepare_torch
-from bohdi_common.models.places import model_folder, place
+from bohdi_common.models.places import FolderOf, model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
-from bohdi_common.runtime.config import Config
+from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
@@ -51,6 +52,7 @@ class Parts:
 
     models: Callable[[Callable[[ModelRef], Path]], ChatModels]
     fine_tune: FineTune
+    check_model: Callable[[Path], None] = field(default=lambda folder: None)  # raises ValueError for one it cannot load
     versions: Callable[[Path], VersionStore] = VersionStore
     bandit: Callable[[str], Bandit] = Bandit
     around: Callable[[Service], Service] = field(default=lambda service: service)
@@ -73,24 +75,39 @@ class Watcher:
 def real_parts() -> Parts:
     """Models in this process by transformers, fine-tuned by TRL. Imports torch: seconds, so only when needed."""
     prepare_torch()
+    from bohdi_common.models import huggingface
     from services.training.finetune import fine_tune
 
-    return Parts(models=local_models, fine_tune=fine_tune)
+    return Parts(models=local_models, fine_tune=fine_tune, check_model=huggingface.check)
 
 
 def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     """Makes the folder and its log with RunStarted in it; returns the run's id. Raises BadConfig, LogError."""
+    for model in (*config.sources, config.target):
+        try:
+            parts.check_model(place(model.path))
+        except ValueError as error:
+            raise BadConfig(f"{model.name}: {error}: point its path at a model that loads") from None
     folder.create(config)
-    run_id = f"{config.name}-{secrets.token_hex(4)}"
+    run_id = fresh_run_id(config)
+    asyncio.run(_append_first(parts.log(folder.log, True), run_started(config, run_id, seed)))
+    return run_id
+
+
+def fresh_run_id(config: Config) -> str:
+    """A name that no other run has."""
+    return f"{config.name}-{secrets.token_hex(4)}"
+
+
+def run_started(config: Config, run_id: str, seed: int) -> Event:
+    """The first event of a run."""
     models = {model.name: model.path for model in (*config.sources, config.target)}
     digests = {name: digest_of(place(path)) for name, path in models.items()}
     digests |= {file: digest_of(place(file)) for file in config.harvest.benchmarks}
     started = RunStarted(settings=config.settings(seed, digests), bohdi_version=__version__)
     for path in config.domains:
         started.domains.add(path=path)
-    event = codec.by_hand(run_id, derived_id(run_id, "run_started"), wall_clock_us(), "run_started", started)
-    asyncio.run(_append_first(parts.log(folder.log, True), event))
-    return run_id
+    return codec.by_hand(run_id, derived_id(run_id, "run_started"), wall_clock_us(), "run_started", started)
 
 
 async def _append_first(log: SqliteLog, event: Event) -> None:
@@ -129,7 +146,7 @@ async def host_run(
             bandit=parts.bandit(run_id),
             inbox_folder=folder.inbox,
             capacity=CAPACITY,
-            companions=_companions(config, log, folder_of),
+            companions=[evaluation.follow] if (evaluation := evaluation_of(run_id, config, log, folder_of)) else [],
             on_event=watcher.on_event,
         )
         watcher.on_host(host)
@@ -155,15 +172,14 @@ def _services(
     ]
 
 
-def _companions(
-    config: Config, log: SqliteLog, folder_of: Callable[[ModelRef], Path]
-) -> list[Callable[[], Awaitable[None]]]:
+def evaluation_of(run_id: str, config: Config, log: EventLog, folder_of: FolderOf) -> Evaluation | None:
+    """What evaluates the run's models as the configuration asks, if it does."""
     if config.evaluation is None:
-        return []
+        return None
     from bohdi.microworld.evaluate import accuracy
 
     benchmark = config.evaluation.benchmark
-    return [Evaluation(log, folder_of, benchmark, place(benchmark), accuracy).follow]
+    return Evaluation(run_id, log, folder_of, benchmark, place(benchmark), accuracy)
 
 
 def _resumed(run_id: str, log: SqliteLog) -> Event:

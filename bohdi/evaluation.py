@@ -6,6 +6,7 @@ It follows the log beside the services. The bandit never looks at what it writes
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,17 @@ from bohdi_common.models.port import ModelRef
 from bohdi_common.runtime.feedback import feedback_events, follow_feedback
 from bohdi_common.runtime.shell import Clock, record_of, wall_clock_us
 
+_log = logging.getLogger("bohdi")
+
 Accuracy = Callable[[Path, Path], Mapping[str, float]]
 
 
 @dataclass
 class Evaluation:
-    """`accuracy(model folder, benchmark file)` gives the accuracy by domain."""
+    """Of one run. `accuracy(model folder, benchmark file)` gives the accuracy by domain; ValueError for what is no
+    model."""
 
+    run_id: str
     log: EventLog
     folder_of: Callable[[ModelRef], Path]
     benchmark: str
@@ -39,7 +44,7 @@ class Evaluation:
         for _, event in feedback_events(self.log):
             self._note(event)
         async for _, event in follow_feedback(self.log, 0):
-            match event.WhichOneof("body"):
+            match event.WhichOneof("body") if event.run_id == self.run_id else "":
                 case "run_started":
                     settings = event.run_started.settings
                     self._target = settings.target
@@ -52,13 +57,16 @@ class Evaluation:
                     return
 
     def _note(self, event: Event) -> None:
-        if event.WhichOneof("body") == "target_evaluated":
+        if event.run_id == self.run_id and event.WhichOneof("body") == "target_evaluated":
             self._scored.add((event.target_evaluated.model, event.target_evaluated.version))
 
     async def _evaluate(self, cause: Event, model: ModelRef) -> None:
         if (model.name, model.version) in self._scored:
             return
-        scores = await asyncio.to_thread(self.accuracy, self.folder_of(model), self.benchmark_file)
+        try:
+            scores = await asyncio.to_thread(self.accuracy, self.folder_of(model), self.benchmark_file)
+        except ValueError as error:  # a figure for people, missing: no reason to stop the run
+            return _log.error("%s %s cannot be evaluated: %s", model.name, model.version, error)
         body = TargetEvaluated(model=model.name, version=model.version, benchmark=self.benchmark)
         body.scores.extend(Score(domain=domain, accuracy=share) for domain, share in sorted(scores.items()))
         event = Event(
@@ -73,3 +81,4 @@ class Evaluation:
         )
         await self.log.append([record_of(event)])
         self._note(event)
+        return None

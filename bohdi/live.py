@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -27,7 +28,8 @@ class LiveView(Watcher):
 
     console: Console
     figures: Figures = field(default_factory=Figures)
-    host: LocalHost | None = None
+    state: Callable[[], RunState] = field(default=RunState)
+    in_flight: Callable[[], Mapping[str, int]] = field(default=dict)
     training_step: int = 0
     training_loss: float = 0.0
     _started_s: float = field(default_factory=time.monotonic)
@@ -45,8 +47,13 @@ class LiveView(Watcher):
             self._live.stop()
 
     def on_host(self, host: LocalHost) -> None:
-        self.host = host
-        self._past = host.log.end("bohdi.feedback")
+        self.begin(lambda: host.bandit.state, host.log.end("bohdi.feedback"), lambda: host.in_flight)
+
+    def begin(
+        self, state: Callable[[], RunState], past: int, in_flight: Callable[[], Mapping[str, int]] = dict
+    ) -> None:
+        """What is to be shown: the state as it is folded, of which the first `past` events happened before."""
+        self.state, self.in_flight, self._past = state, in_flight, past
 
     def on_step(self, step: int, loss: float) -> None:
         """Progress of a training, called from its thread."""
@@ -54,16 +61,16 @@ class LiveView(Watcher):
 
     def on_event(self, event: Event) -> None:
         self.figures.add(event)
-        if self._live is None and self.host is not None and self.figures.events > self._past:
-            line = _line(event, self.host.bandit.state)
+        if self._live is None and self.figures.events > self._past:
+            line = _line(event, self.state())
             if line:
                 self.console.print(line, markup=False, highlight=False)
 
     def render(self) -> Panel:
         """The panel as it stands now."""
-        if self.host is None or self.host.bandit.state.rules is None:
+        state = self.state()
+        if state.rules is None:
             return Panel("starting", title="bohdi")
-        state = self.host.bandit.state
         table = Table.grid(padding=(0, 2))
         for name, value in self._rows(state):
             table.add_row(Text(name, style="dim"), Text(value))
@@ -71,9 +78,9 @@ class LiveView(Watcher):
         return Panel(Group(ProgressBar(total=1.0, completed=share, width=60), table), title=state.run_id)
 
     def _rows(self, state: RunState) -> list[tuple[str, str]]:
-        assert state.rules is not None and self.host is not None
+        assert state.rules is not None
         main, secondary, leaves = state.tree.nodes_by_level[1:]
-        flight = ", ".join(f"{name} {n}" for name, n in sorted(self.host.in_flight.items()) if n) or "nothing"
+        flight = ", ".join(f"{name} {n}" for name, n in sorted(self.in_flight().items()) if n) or "nothing"
         what = phase(state)
         if state.training is not None:
             what += f", step {self.training_step}, loss {self.training_loss:.3f}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +17,8 @@ from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.feedback import feedback_events
 from services.generation.gates import BadBenchmark, read_questions
+
+_HEADER_BYTES_MAX = 100_000_000  # as the format has it
 
 
 class NoRun(Exception):
@@ -112,7 +116,7 @@ def resolved(config: Config, beside: Path) -> Config:
 
 
 def why_no_model(folder: Path) -> str:
-    """Why transformers cannot load a model from `folder`; empty when all that it needs is there."""
+    """Why transformers cannot load a model from `folder`; empty when all that it needs is there, and whole."""
     if not folder.is_dir():
         return "no such model folder: correct the path"
     if not (folder / "config.json").is_file():
@@ -121,7 +125,40 @@ def why_no_model(folder: Path) -> str:
         return "not a model folder (it has no *.safetensors): point it at a folder in the Hugging Face format"
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         return "a model folder without a tokenizer: save the tokenizer into it"
+    if "model_type" not in _json_object(folder / "config.json"):
+        return "not a model folder (config.json names no model_type): point it at a folder in the Hugging Face format"
+    shards = {file for index in folder.glob("*.safetensors.index.json") for file in _shards(index)}
+    for weights in sorted({*shards, *folder.glob("*.safetensors")}):
+        if not _is_whole(weights):
+            return f"{weights.name} is missing, cut off or damaged: copy or download it again"
     return ""
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty when it holds none."""
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _shards(index: Path) -> set[Path]:
+    weight_map = _json_object(index).get("weight_map")
+    return {index.parent / str(name) for name in weight_map.values()} if isinstance(weight_map, dict) else set()
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a safetensors file ends where its header says: 8 bytes with the length of the header, the header as JSON,
+    then the tensors at the offsets that it names."""
+    try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _HEADER_BYTES_MAX)))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return weights.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return False
 
 
 def digest_of(path: Path) -> str:

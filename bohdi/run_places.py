@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from bohdi.run_folder import NoRun, RunFolder
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import FEEDBACK
-from bohdi_common.log.kafka_reader import KafkaReader
-from bohdi_common.log.kafka_records import partition_of
-from bohdi_common.log.kafka_settings import KafkaSettings
-from bohdi_common.log.kafka_writer import KafkaWriter
-from bohdi_common.log.port import LogError, LogReader, Record
-from bohdi_common.models.places import RunStores
+from bohdi_common.log.port import LogReader, Stored
 from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.feedback import feedback_events
-from bohdi_common.runtime.kafka_process import described
-from bohdi_common.runtime.service_settings import ServiceSettings
-
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_APPEND_S = 30.0
 
 
 class RunPlace(Protocol):
-    """`how_to`: the options by which a person names this place."""
+    """`how_to`: the options by which a person names this place. `folder`: the run's folder; None for a run on Kafka."""
 
     how_to: str
+    folder: RunFolder | None
 
     @property
     def run_id(self) -> str:
@@ -42,7 +30,15 @@ class RunPlace(Protocol):
         ...
 
     def reader(self) -> LogReader:
-        """The log that holds the run. Raises LogError."""
+        """The log that holds the run's events. Raises LogError."""
+        ...
+
+    def records(self, topic: str, start: int = 0) -> Iterator[Stored]:
+        """What stands in a topic: in a folder all of it, on Kafka what belongs to the run."""
+        ...
+
+    def keep_summary(self, text: str) -> None:
+        """Leaves the closing figures beside the run."""
         ...
 
 
@@ -61,79 +57,37 @@ class FolderPlace:
     """A run in a folder."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+        self.folder: RunFolder | None = folder
+        self._folder = folder
         self.how_to = str(folder.path)
 
     @property
     def run_id(self) -> str:
-        return self.folder.run_id(self.folder.read())
+        return self._folder.run_id(self._folder.read())
 
     @property
     def versions(self) -> Path:
-        return self.folder.versions
+        return self._folder.versions
 
     def reader(self) -> LogReader:
-        return self.folder.read()
+        return self._folder.read()
+
+    def records(self, topic: str, start: int = 0) -> Iterator[Stored]:
+        return self._folder.read().read(topic, start)
+
+    def keep_summary(self, text: str) -> None:
+        """Leaves the closing figures beside the run."""
+        self._folder.summary.write_text(text, encoding="utf-8")
 
 
-class KafkaPlace:
-    """A run on a cluster."""
-
-    def __init__(self, kafka: KafkaSettings, run_id: str) -> None:
-        if not _RUN_ID.fullmatch(run_id):
-            raise BadConfig(f"--run: not a run's name: {run_id!r}: letters, digits, '.', '_' and '-', 128 at most")
-        self.kafka = kafka
-        self.run_id = run_id
-        self.how_to = f"--kafka {kafka.bootstrap} --run {run_id}"
-        self.stores = RunStores(ServiceSettings.from_environment(capacity=1).store)
-        self._partition = -1
-
-    @property
-    def versions(self) -> Path:
-        return self.stores.versions(self.run_id)
-
-    @property
-    def partition(self) -> int:
-        """The partition of the feedback topic in which the run stands. Raises LogError."""
-        if self._partition < 0:
-            reader = KafkaReader(self.kafka)
-            count = reader.partitions(FEEDBACK.name)
-            reader.close_reading()
-            if not count:
-                raise LogError(f"{self.kafka.bootstrap}: no topic {FEEDBACK.name}: run `bohdi topics create`")
-            self._partition = partition_of(self.run_id, count)
-        return self._partition
-
-    def reader(self) -> KafkaReader:
-        return KafkaReader(self.kafka, self.partition)
-
-    def exists(self) -> bool:
-        """Whether the log holds an event of the run."""
-        return any(event.run_id == self.run_id for _, event in feedback_events(self.reader()))
-
-    def append(self, records: list[Record]) -> None:
-        """Raises LogError when it is not durable in time."""
-        asyncio.run(self._append(records))
-
-    async def _append(self, records: list[Record]) -> None:
-        writer = KafkaWriter(self.kafka, described, self.partition)
-        try:
-            async with asyncio.timeout(_APPEND_S):
-                await writer.append(records)
-        except TimeoutError:
-            raise LogError(
-                f"{self.kafka.bootstrap}: not appended within {_APPEND_S:.0f} s; is the broker there?"
-            ) from None
-        finally:
-            await writer.close()
-
-
-def run_place(dir: Path | None, kafka: str | None, run: str | None) -> FolderPlace | KafkaPlace:
+def run_place(dir: Path | None, kafka: str | None, run: str | None) -> RunPlace:
     """The place that a command's arguments name. Raises BadConfig unless it is just one."""
     if dir is not None and kafka is None and run is None:
         return FolderPlace(RunFolder(dir))
     if dir is None and run is not None:
-        return KafkaPlace(KafkaSettings.from_environment(kafka), run)
+        from bohdi.kafka_places import kafka_place  # who has a folder needs no Kafka
+
+        return kafka_place(kafka, run)
     raise BadConfig(
         "which run? give its folder, or --run ID (and --kafka HOST:PORT, or BOHDI_KAFKA in the environment)"
     )

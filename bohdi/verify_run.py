@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bohdi.run_folder import RunFolder, digest_of
+from bohdi.run_places import RunPlace, events
 from bohdi.verify import Kind, Problem, Report, of_log_file, problems
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, Settings
 from bohdi_common.events.topics import DEAD, FEEDBACK, TOPICS
-from bohdi_common.log.port import LogCorrupt
-from bohdi_common.log.sqlite_file import SqliteReader, integrity
+from bohdi_common.log.port import LogCorrupt, Stored
+from bohdi_common.log.sqlite_file import integrity
 from bohdi_common.models.places import place
 from bohdi_common.runtime.feedback import feedback_events
 
@@ -31,7 +32,7 @@ def verify_folder(folder: RunFolder) -> dict[str, Any]:
     except LogCorrupt:  # so damaged that it cannot be read at all: all there is to say has been said
         return _result(found, [], report, 0)
     records = _Records(reader)
-    benchmarks, absent = _benchmarks(reader)
+    benchmarks, absent = _benchmarks(event for _, event in feedback_events(reader))
     found += problems(
         records.of(FEEDBACK.name),
         folder.versions,
@@ -44,11 +45,45 @@ def verify_folder(folder: RunFolder) -> dict[str, Any]:
     return _result([*found, *records.unfit], absent, report, reader.end(DEAD.name))
 
 
+def verify_on_kafka(place: RunPlace) -> dict[str, Any]:
+    """As `verify_folder`, of one run on a cluster. Bytes that are no event belong to no run and are passed over. Raises
+    NoRun, LogError and NewerSchema."""
+    report = Report()
+    records = _Records(_OfRun(place), passes_over=True)
+    benchmarks, absent = _benchmarks(events(place))
+    found = list(
+        problems(
+            records.of(FEEDBACK.name),
+            place.versions,
+            requests=chain.from_iterable(map(records.of, _REQUESTS)),
+            benchmarks=benchmarks,
+            report=report,
+        )
+    )
+    if report.versions_absent:
+        absent.append(f"{place.versions}: the folders of {report.versions_absent} promoted versions")
+    dead = sum(1 for _ in place.records(DEAD.name))
+    return _result([*found, *records.unfit], absent, report, dead)
+
+
+class _Readable(Protocol):
+    def read(self, topic: str) -> Iterator[Stored]: ...
+
+
+@dataclass
+class _OfRun:
+    place: RunPlace
+
+    def read(self, topic: str) -> Iterator[Stored]:
+        return self.place.records(topic)
+
+
 @dataclass
 class _Records:
     """The events of a log. Reading ends at a record that is damaged, which the file's own check names."""
 
-    reader: SqliteReader
+    reader: _Readable
+    passes_over: bool = False  # what holds no event is no problem: others may write here
     unfit: list[Problem] = field(default_factory=list)  # records that hold no event, or another than they say
 
     def of(self, topic: str) -> Iterator[tuple[int, Event]]:
@@ -57,11 +92,12 @@ class _Records:
                 try:
                     event = codec.decode(stored.value)
                 except codec.Undecodable as error:
-                    self._note(topic, stored.offset, str(error))
+                    if not self.passes_over:
+                        self._note(topic, stored.offset, str(error))
                     continue
                 if codec.topic_of(event).name != topic:
                     self._note(topic, stored.offset, f"{codec.kind_of(event)} does not belong here")
-                elif (stored.event_id, stored.key) != (event.event_id, codec.key_of(event)):
+                elif (_without_copy(stored.event_id), stored.key) != (event.event_id, codec.key_of(event)):
                     self._note(topic, stored.offset, "the record's id or key is not that of its event")
                 yield stored.offset, event
         except LogCorrupt:
@@ -71,11 +107,16 @@ class _Records:
         self.unfit.append(Problem(f"{topic} offset {offset}", what, Kind.LOG))
 
 
-def _benchmarks(reader: SqliteReader) -> tuple[list[Path], list[str]]:
+def _without_copy(event_id: str) -> str:
+    """A record that was delivered twice stands in a copy of the log under its id, `@` and its number."""
+    return event_id.partition("@")[0]
+
+
+def _benchmarks(run: Iterable[Event]) -> tuple[list[Path], list[str]]:
     """The files whose questions were never to be asked, and a line for each that is not here as it was."""
     settings = Settings()
     try:
-        for _, event in feedback_events(reader):
+        for event in run:
             if event.HasField("run_started"):
                 settings = event.run_started.settings
                 break

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
 
+from bohdi_common.events.topics import DEAD
 from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.runtime.kafka_topics import Cluster
 from devbroker.broker import Broker
-
-_MESSAGE_BYTES = 4_500_000
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +41,4 @@ def fresh_prefix() -> str:
 
 def make_topics(kafka: KafkaSettings, names: Sequence[str], partitions: int = 1) -> None:
     """Topics that take all that Bohdi writes."""
-    admin = KafkaAdminClient(**kafka.for_kafka_python())
-    limits = {"max.message.bytes": str(_MESSAGE_BYTES)}
-    admin.create_topics([NewTopic(name, partitions, 1, topic_configs=limits) for name in names])
-    admin.close()
+    Cluster(kafka, 1, [replace(DEAD, name=name, partitions=partitions) for name in names]).create()

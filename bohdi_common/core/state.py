@@ -240,32 +240,59 @@ class RunState:
         return Next.TRAINING
 
 
+_OF_PARTS = frozenset({"rules", "slots", "sprouts", "training", "tree", "pairs", "rehearsals"})
+
+
 def canonical(state: RunState) -> bytes:
-    """The state as JSON in one fixed form: the same state gives the same bytes on every machine."""
-    tree = state.tree
-    arms = [
-        list(row)
-        for row in zip(
-            tree.parent, tree.level, tree.is_unk, tree.name, tree.alpha, tree.beta, tree.window, tree.open,
-            tree.closed, tree.misses, tree.rebirths, strict=True,
-        )
-    ]  # fmt: skip
-    plain = {
-        f.name: getattr(state, f.name)
-        for f in fields(state)
-        if f.name not in {"rules", "slots", "sprouts", "training", "tree", "pairs", "rehearsals"}
-    }
+    """The state as JSON in one fixed form: the same log gives the same bytes on every machine. All that decisions
+    depend on is in it, the order of sprouts and of the leaves in store too."""
+    plain = {f.name: getattr(state, f.name) for f in fields(state) if f.name not in _OF_PARTS}
     whole = plain | {
         "state_version": STATE_VERSION,
         "rules": asdict(state.rules) if state.rules else None,
         "slots": [asdict(slot) for slot in state.slots],
-        "sprouts": [asdict(sprout) for _, sprout in sorted(state.sprouts.items())],
+        "sprouts": [asdict(sprout) for sprout in state.sprouts.values()],
         "training": asdict(state.training) if state.training else None,
-        "arms": arms,
-        "pairs": [[leaf, list(seqs)] for leaf, seqs in sorted(state.pairs.items())],
-        "rehearsals": [[leaf, list(seqs)] for leaf, seqs in sorted(state.rehearsals.items())],
+        "arms": state.tree.rows(),
+        "pairs": [[leaf, list(seqs)] for leaf, seqs in state.pairs.items()],
+        "rehearsals": [[leaf, list(seqs)] for leaf, seqs in state.rehearsals.items()],
     }
     return json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def restored(canonical_form: bytes) -> RunState:
+    """The state of which `canonical` gave these bytes: every decision from it is the same. Raises ValueError for bytes
+    of another version, or that are none."""
+    try:
+        whole = json.loads(canonical_form.decode("utf-8", "surrogatepass"))
+        version = whole.pop("state_version")
+        if version != STATE_VERSION:
+            raise ValueError(f"a state of version {version}, this program has {STATE_VERSION}")
+        return _assembled(whole)
+    except (AttributeError, KeyError, TypeError, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a state: {type(error).__name__}: {error}") from None
+
+
+def _assembled(whole: dict[str, Any]) -> RunState:
+    rules, training = whole.pop("rules"), whole.pop("training")
+    slots, sprouts, arms = whole.pop("slots"), whole.pop("sprouts"), whole.pop("arms")
+    pairs = {leaf: array("Q", sequences) for leaf, sequences in whole.pop("pairs")}
+    rehearsals = {leaf: array("Q", sequences) for leaf, sequences in whole.pop("rehearsals")}
+    state = RunState(**whole, pairs=pairs, rehearsals=rehearsals)
+    if rules is not None:
+        state.rules = Rules(**rules | {"sources": tuple(rules["sources"])})
+        state.tree = Tree.of_rows(state.rules.window, arms)
+    for leaf in pairs:
+        state.tree.pair_stored(leaf)
+    for slot in slots:
+        outcome = Outcome(**slot["outcome"]) if slot["outcome"] else None
+        state.slots.append(Slot(**slot | {"path": tuple(slot["path"]), "outcome": outcome}))
+    for sprout in sprouts:
+        state.sprouts[sprout["parent"]] = Sprout(**sprout | {"names": tuple(sprout["names"])})
+    if training is not None:
+        lists = {"samples": tuple(training["samples"]), "average_with": tuple(training["average_with"])}
+        state.training = Training(**training | lists)
+    return state
 
 
 def state_sha256(state: RunState) -> str:

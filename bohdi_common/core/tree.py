@@ -8,7 +8,8 @@ is one vectorised pass. The children of a node are a contiguous block of `arena`
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,36 @@ class Tree:
 
     def __len__(self) -> int:
         return len(self.parent)
+
+    @classmethod
+    def of_rows(cls, window: int, rows: Iterable[Sequence[Any]]) -> Tree:
+        """The tree whose `rows` these are."""
+        tree = cls(window)
+        for arm, row in enumerate(rows):
+            parent, level, is_unk, name, alpha, beta, bits, is_open, closed, misses, rebirths = row
+            tree._add_arm(parent, level, name, bool(is_unk), is_open=False)
+            for column, value in (
+                (tree.alpha, alpha), (tree.beta, beta), (tree.window, bits), (tree.open, is_open),
+                (tree.closed, closed), (tree.misses, misses), (tree.rebirths, rebirths),
+            ):  # fmt: skip
+                column[arm] = value
+            if is_unk:
+                tree.unk_of[parent] = arm
+            else:
+                tree.nodes_by_level[level] += 1
+                if parent >= 0:
+                    tree._child_by_key[parent, names.key(name)] = arm
+            if parent >= 0:
+                tree.open_children[parent] += is_open
+        return tree
+
+    def rows(self) -> list[list[Any]]:
+        """What makes the tree, an arm a row, in the order of their birth. `paired` follows from the pairs in store."""
+        columns = (
+            self.parent, self.level, self.is_unk, self.name, self.alpha, self.beta, self.window, self.open,
+            self.closed, self.misses, self.rebirths,
+        )  # fmt: skip
+        return [list(row) for row in zip(*columns, strict=True)]
 
     # ---- growth ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import CoordinatorNotAvailableError, NotCoordinatorError
 from kafka.structs import OffsetAndMetadata
 
+from bohdi_common.log.kafka_faults import log_errors
 from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import Describe, KafkaWriter
@@ -124,7 +125,7 @@ class KafkaLog(KafkaReader):
 
     def _of_coordinator(self, asked: Callable[[KafkaAdminClient], Any]) -> Any:
         """What the group coordinator answers; a broker that has just started has none for a moment."""
-        with self._errors():
+        with log_errors(self._settings.bootstrap):
             if self._admin is None:
                 self._admin = KafkaAdminClient(**self._settings.for_kafka_python())
             for _ in range(_COORDINATOR_TRIES):

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
-import kafka.errors
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
 from kafka import KafkaConsumer
 from kafka import TopicPartition as PythonPartition
 
+from bohdi_common.log.kafka_faults import log_errors
 from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, stored
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogCorrupt, LogUnavailable, Stored
@@ -52,7 +52,7 @@ class KafkaReader:
 
     def end(self, topic: str) -> int:
         """As the port says; 0 for a topic that is not there."""
-        with self._one_at_a_time, self._errors():
+        with self._one_at_a_time, log_errors(self._settings.bootstrap):
             there = self._python()
             if self.partition not in (there.partitions_for_topic(self._prefix + topic) or ()):
                 return 0
@@ -61,14 +61,14 @@ class KafkaReader:
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has; 0 when it is not there."""
-        with self._one_at_a_time, self._errors():
+        with self._one_at_a_time, log_errors(self._settings.bootstrap):
             return len(self._python().partitions_for_topic(self._prefix + topic) or ())
 
     def offset_since(self, topic: str, time_ms: int) -> int:
         """Offset of the first record of this partition that the broker stamped at `time_ms` or later; the end when
         there is none."""
         end = self.end(topic)
-        with self._one_at_a_time, self._errors():
+        with self._one_at_a_time, log_errors(self._settings.bootstrap):
             place = PythonPartition(self._prefix + topic, self.partition)
             found = self._python().offsets_for_times({place: time_ms}) if end else {}
             return end if found.get(place) is None else int(found[place].offset)
@@ -97,7 +97,7 @@ class KafkaReader:
     def _batch(self, topic: str, start: int) -> list[Any]:
         """The next records from `start` on, none if none came in time. Several readings take turns on one consumer."""
         place = PythonPartition(self._prefix + topic, self.partition)
-        with self._one_at_a_time, self._errors():
+        with self._one_at_a_time, log_errors(self._settings.bootstrap):
             consumer = self._python()
             if self._position != (topic, start):
                 consumer.assign([place])
@@ -119,9 +119,6 @@ class KafkaReader:
                 max_poll_records=5000,
             )
         return self._consumer
-
-    def _errors(self) -> _OneLine:
-        return _OneLine(self._settings)
 
     # ---- following ---------------------------------------------------------------------------------------------
 
@@ -182,21 +179,3 @@ class KafkaReader:
                 break
             await asyncio.sleep(_FIRST_PAUSE_S)
         consumer.seek(place, min(start, end))
-
-
-class _OneLine:
-    """Turns what kafka-python raises into the port's errors."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, kafka.errors.CorruptRecordError):
-            raise LogCorrupt(f"{self._settings.bootstrap}: a record fails its checksum: {error}") from error
-        if isinstance(error, kafka.errors.OffsetOutOfRangeError):
-            raise LogCorrupt(f"{self._settings.bootstrap}: records are gone: {error}") from error
-        if isinstance(error, kafka.errors.KafkaError):
-            said = " ".join(f"{type(error).__name__} {error}".split())
-            raise LogUnavailable(f"{self._settings.bootstrap}: {said}; is the broker there?") from error

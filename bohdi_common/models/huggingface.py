@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,18 @@ transformers.logging.disable_progress_bar()
 _LOADING = threading.Lock()
 
 
+def check(folder: Path) -> None:
+    """Loads what of a model is small, its configuration and tokenizer. Raises ValueError when they do not load."""
+    with _named(folder):
+        transformers.AutoConfig.from_pretrained(folder)
+    load_tokenizer(folder)
+
+
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of `folder`, padding on the left, with a pad token. Raises ValueError without a chat template."""
-    _check(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
+    """The tokenizer of `folder`, padding on the left, with a pad token. Raises ValueError when there is none, or one
+    without a chat template."""
+    with _named(folder):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.chat_template is None:
         raise ValueError(f"{folder}: the tokenizer has no chat template; save one with it")
     if tokenizer.pad_token is None:
@@ -33,9 +43,8 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """The causal language model of `folder`, on the CPU. Raises OSError or ValueError when there is none."""
-    _check(folder)
-    with _LOADING:
+    """The causal language model of `folder`, on the CPU. Raises ValueError when there is none."""
+    with _LOADING, _named(folder):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
 
@@ -49,7 +58,14 @@ def positions_of(model: Any) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def _check(folder: Path) -> None:
-    """transformers would take a folder that is not there for a name on the hub and say so at length."""
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Whatever the libraries raise over a folder that they cannot load becomes a ValueError of one line that names it.
+    Each has errors of its own, some of many lines, and takes a folder that is not there for a name on the hub."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise ValueError(f"{folder}: no such folder")
+    try:
+        yield
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ValueError(f"{folder}: not a model folder that transformers loads: {said}") from error

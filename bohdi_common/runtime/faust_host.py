@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import faust
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bohdi_common.events.topics import DEAD, TOPICS, Topic
@@ -34,6 +35,8 @@ STUCK_AFTER_S = 6 * 3600.0
 _SESSION_S, _HEARTBEAT_S, _REBALANCE_S = 10.0, 2.0, 20.0
 _MAX_POLL_S = 2 * STUCK_AFTER_S  # above the longest handler times its wait in the queue: else the group evicts us
 _DRAIN_S = 5.0
+_COORDINATOR_TRIES = 40
+_COORDINATOR_PAUSE_S = 0.5
 _END_S = 20.0
 
 _log = logging.getLogger("bohdi")
@@ -72,7 +75,9 @@ class FaustHost:
         """Makes writer, service and window."""
         self._writer = KafkaWriter(self.kafka, described)
         self._admin = AIOKafkaAdminClient(**self.kafka.for_aiokafka())
+        self._offsets = AIOKafkaConsumer(**self.kafka.for_aiokafka())
         await self._admin.start()
+        await self._offsets.start()
         capacity = self.settings.capacity
         handle = handling(Shell(self.make()), self._writer.append)
         self.window = OrderedWindow(handle, capacity=capacity, held_max=HELD_PER_SLOT * capacity)
@@ -84,17 +89,37 @@ class FaustHost:
 
     async def assigned(self, partitions: set[Any]) -> None:
         """Partitions are this worker's, from their committed offsets on."""
-        places = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
-        found = await self._admin.list_consumer_group_offsets(self.group, partitions=places) if places else {}
-        committed: dict[Partition, int | None] = {(place.topic, place.partition): None for place in places}
-        committed |= {(p.topic, p.partition): o.offset for p, o in found.items() if p in places and o.offset >= 0}
-        self.window.assigned(committed)
-        self.health.assigned = len(committed)
+        starts = await self._starts([TopicPartition(tp.topic, tp.partition) for tp in partitions])
+        self.window.assigned(starts)
+        self.health.assigned = len(starts)
+
+    async def _starts(self, places: list[TopicPartition]) -> dict[Partition, int]:
+        """Where each partition's deliveries must begin. A broker that has just come back has no coordinator at first.
+        Raises the broker's error when that lasts."""
+        for left in reversed(range(_COORDINATOR_TRIES)):
+            try:
+                committed = await self._admin.list_consumer_group_offsets(self.group, partitions=places)
+                oldest = await self._offsets.beginning_offsets(places)
+                return {(p.topic, p.partition): self._start(p, committed, oldest[p]) for p in places}
+            except kafka_errors.KafkaError as error:
+                if not left:
+                    raise
+                _log.warning("%s: where to begin is not known yet: %s", self.name, type(error).__name__)
+                await asyncio.sleep(_COORDINATOR_PAUSE_S)
+        raise AssertionError("the last try returns or raises")
+
+    def _start(self, place: TopicPartition, committed: Mapping[TopicPartition, Any], oldest: int) -> int:
+        """The committed offset, or the oldest that is kept where that comes later or nothing was committed."""
+        offset = committed[place].offset if place in committed else -1
+        if 0 <= offset < oldest:
+            where = f"{place.topic}/{place.partition}"
+            _log.error("%s: %d records from offset %d on expired unhandled", where, oldest - offset, offset)
+        return int(max(offset, oldest))
 
     async def revoked(self) -> None:
         """No partition is this worker's any more."""
         self.window.revoked()
-        self.health.assigned = 0
+        self.health.assigned = None
 
     async def end(self) -> None:
         """The intake is over: lets the work in hand finish, for a while."""
@@ -107,6 +132,7 @@ class FaustHost:
         await self.close()
         await self._writer.close()
         await self._admin.close()
+        await self._offsets.stop()
 
 
 def _app(host: FaustHost, topics: list[str]) -> faust.App:
@@ -123,7 +149,6 @@ def _app(host: FaustHost, topics: list[str]) -> faust.App:
 
     app = App(
         host.group,
-        broker="kafka://" + host.kafka.bootstrap.replace(",", ";kafka://"),
         store="memory://",
         datadir=tempfile.mkdtemp(prefix="bohdi-faust-"),
         web_enabled=False,

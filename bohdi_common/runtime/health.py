@@ -27,7 +27,7 @@ class Health:
     stuck_after_s: float
     phase: str = "starting"
     problem: str = ""  # why no work can be taken now, if something else says so than the numbers below
-    assigned: int = 0
+    assigned: int | None = None  # partitions; None while it belongs to no group
     oldest_input_age_s: Callable[[], float] = field(default=lambda: 0.0)
     in_flight: Callable[[], int] = field(default=lambda: 0)
     loop_turned_s: float = field(default_factory=time.monotonic)
@@ -46,6 +46,8 @@ class Health:
         """Why the process takes no work now; empty when it does."""
         if self.phase != "running":
             return self.problem or self.phase
+        if self.assigned is None:
+            return "waiting for its partitions"
         silent_s = time.monotonic() - self.broker_seen_s
         if silent_s > _BROKER_SILENT_MAX_S:
             return f"the broker has not answered for {min(silent_s, 1e6):.0f} s"

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import FEEDBACK, TOPICS, TRAINING_REQUESTS
+from bohdi_common.events.topics import DEAD, FEEDBACK, TOPICS, TRAINING_REQUESTS
 from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_records import partition_of
 from bohdi_common.log.kafka_settings import KafkaSettings
@@ -30,21 +30,60 @@ from bohdi_common.runtime.service_settings import ServiceSettings
 
 _CLOCKS_APART_MS = 60_000  # at most, of this machine and of the one that wrote a request
 _REMEMBERED_MAX = 100_000
+_SAVED_EVERY = 5_000  # records of a partition
 _STUCK_AFTER_S = 600.0
 _END_S = 15.0
 
 _log = logging.getLogger("bohdi")
 
 
+class Keeper(Protocol):
+    """Keeps what a manager has folded of one partition. What it lost is folded again."""
+
+    def load(self, id_at: Callable[[int], str | None]) -> tuple[int, Manager]:
+        """A manager and the offset up to which it has folded. `id_at`: the id of the log's record at an offset."""
+        ...
+
+    def save(self, offset: int, last_id: str, manager: Any) -> None:
+        """`last_id`: the id of the last record below `offset`."""
+        ...
+
+
+class _Kept:
+    """The manager of one partition, saved now and then."""
+
+    def __init__(self, keeper: Keeper, reader: KafkaReader) -> None:
+        self._keeper = keeper
+        self.offset, self.manager = keeper.load(partial(_id_at, reader))
+        self._saved = self.offset
+        self._last_id = ""
+
+    def folded(self, offset: int, event: Event) -> None:
+        self.offset, self._last_id = offset + 1, event.event_id
+        if self.offset - self._saved >= _SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        if self.offset > self._saved:
+            self._keeper.save(self.offset, self._last_id, self.manager)
+            self._saved = self.offset
+
+
+def _id_at(reader: KafkaReader, offset: int) -> str | None:
+    found = reader.read(FEEDBACK.name, offset, offset + 1) if offset >= 0 else iter(())
+    return next((stored.event_id for stored in found), None)
+
+
 @dataclass
 class KafkaManagerHost:
-    """`make` makes the manager of one partition's runs."""
+    """`keeper_of` gives what keeps the fold of a partition between two lives of this process."""
 
     name: str
     kafka: KafkaSettings
     settings: ServiceSettings
-    make: Callable[[], Manager]
+    keeper_of: Callable[[int], Keeper]
     health: Health = field(init=False)
+    _kept: list[_Kept] = field(default_factory=list, init=False)
     _appended: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
 
     def run(self) -> None:
@@ -55,7 +94,10 @@ class KafkaManagerHost:
         try:
             asyncio.run(self._run())
         except BaseExceptionGroup as errors:
-            stop_hard("; ".join(map(str, errors.exceptions)))
+            newer, others = errors.split(codec.NewerSchema)
+            if others is not None:
+                stop_hard(_told(others))
+            raise codec.NewerSchema(_told(errors)) from newer
 
     async def _run(self) -> None:
         topics = [topic.name for topic in TOPICS]
@@ -70,13 +112,16 @@ class KafkaManagerHost:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(watch(self.kafka, topics, self.health))]
                 readers = [KafkaReader(self.kafka, number) for number in range(await self._partitions())]
-                tasks += [group.create_task(self._host(reader, writer).run()) for reader in readers]
+                hosts = [await asyncio.to_thread(self._host, reader, writer) for reader in readers]
+                tasks += [group.create_task(host.run()) for host in hosts]
                 self.health.assigned, self.health.phase = len(readers), "running"
                 await stop.wait()
                 self.health.phase = "stopping"
                 end_within(_END_S)
                 for task in tasks:
                     task.cancel()
+            for kept in self._kept:
+                kept.save()
         finally:
             await writer.close()
 
@@ -87,12 +132,17 @@ class KafkaManagerHost:
         return count
 
     def _host(self, reader: KafkaReader, writer: KafkaWriter) -> ManagerHost:
+        kept = _Kept(self.keeper_of(reader.partition), reader)
+        self._kept.append(kept)
         return ManagerHost(
-            reader, partial(self._append, writer), self.make(), already_asked=self._already_asked, on_event=self._turned
+            reader,
+            partial(self._append, writer),
+            kept.manager,
+            start=kept.offset,
+            already_asked=self._already_asked,
+            already_dead=self._already_dead,
+            on_event=kept.folded,
         )
-
-    def _turned(self, offset: int, event: Event) -> None:
-        self.health.loop_turned_s = time.monotonic()
 
     async def _append(self, writer: KafkaWriter, records: Sequence[Record]) -> None:
         """Without the requests that this process has sent before: a run that is resumed asks again for all that is
@@ -118,6 +168,15 @@ class KafkaManagerHost:
         _log.info("%s: %d of %d outstanding requests stand in their topics", self.name, len(found), len(requests))
         return found
 
+    def _already_dead(self, records: Sequence[Record]) -> set[str]:
+        """Ids of the dead letters that stand in their topic, which one partition holds and few stand in."""
+        reader = KafkaReader(self.kafka)
+        try:
+            ids = {record.event_id for record in records}
+            return ids.intersection(stored.event_id for stored in reader.read(DEAD.name))
+        finally:
+            reader.close_reading()
+
     def _in_topic(self, topic: str, partition: int, requests: Sequence[Event]) -> set[str]:
         reader = KafkaReader(self.kafka, partition)
         try:
@@ -127,6 +186,12 @@ class KafkaManagerHost:
             return ids.intersection(stored.event_id for stored in reader.read(topic, start))
         finally:
             reader.close_reading()
+
+
+def _told(errors: BaseExceptionGroup[Any]) -> str:
+    """One line of what a group of errors says."""
+    leaves = [_told(e) if isinstance(e, BaseExceptionGroup) else str(e) for e in errors.exceptions]
+    return "; ".join(leaves)
 
 
 def _stopped_by_signals() -> asyncio.Event:

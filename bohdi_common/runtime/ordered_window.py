@@ -56,6 +56,7 @@ class OrderedWindow:
         self._expected: dict[Partition, int] = {}
         self._acknowledged: dict[Partition, int] = {}
         self._room = asyncio.Event()
+        self._placed = asyncio.Event()  # where deliveries begin is known
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -77,6 +78,7 @@ class OrderedWindow:
         self._acknowledged = {p: offset for p, offset in self._acknowledged.items() if p in committed}
         for key in [key for key in self._running if key[0] not in committed]:
             self._running.pop(key).cancel()  # another consumer has it now
+        self._placed.set()
         self._room.set()
 
     def revoked(self) -> None:
@@ -84,16 +86,20 @@ class OrderedWindow:
         could be taken for one of the next assignment."""
         self._held.clear()
         self._expected.clear()
+        self._placed.clear()
         self._room.set()
 
     async def take(
         self, stored: Stored, acknowledge: Callable[[], object], still_ours: Callable[[], bool] = lambda: True
     ) -> None:
-        """Takes in a delivery, waiting while the window is full. `still_ours` is asked after the wait: false drops it,
-        for it was delivered to an assignment that is over. Raises DeliveryGap."""
-        while self.held >= self._held_max:
+        """Takes in a delivery, waiting while the window is full, or while `assigned` has not been told yet where the
+        deliveries begin: a broker does not wait for that. `still_ours` is asked after the wait: false drops it, for it
+        was delivered to an assignment that is over. Raises DeliveryGap."""
+        while self.held >= self._held_max or not self._placed.is_set():
+            await self._placed.wait()
             self._room.clear()
-            await self._room.wait()
+            if self.held >= self._held_max:
+                await self._room.wait()
         if not still_ours():
             return
         partition = (stored.topic, stored.partition)

@@ -7,20 +7,24 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
+from bohdi_common.events.codec import NewerSchema
 from bohdi_common.events.topics import Topic
-from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.kafka_settings import BadSetting, KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.models.adapters import local_models
-from bohdi_common.models.places import RunStores
+from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
-from bohdi_common.runtime.config import BadConfig
-from bohdi_common.runtime.manager_host import Manager
-from bohdi_common.runtime.service_settings import BadSetting, ServiceSettings
+from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import Service
 
+if TYPE_CHECKING:  # who hosts a worker needs it not
+    from bohdi_common.runtime.kafka_manager import Keeper
+
 _MISTAKE = 2
+SNAPSHOTS = ".snapshots"  # in the store; no run has such a name
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,13 @@ class Surroundings:
     models: ChatModels
 
 
-def run_worker(name: str, topic: Topic, capacity: int, make: Callable[[Surroundings], Service]) -> None:
+def run_worker(
+    name: str,
+    topic: Topic,
+    capacity: int,
+    make: Callable[[Surroundings], Service],
+    models: Callable[[FolderOf], ChatModels] = local_models,
+) -> None:
     """Hosts a worker service until a signal ends it; `capacity`: its inputs in flight by default."""
     kafka, settings = _told(capacity)
     from bohdi_common.runtime.faust_host import FaustHost
@@ -41,22 +51,25 @@ def run_worker(name: str, topic: Topic, capacity: int, make: Callable[[Surroundi
     opened: list[ChatModels] = []
 
     def service() -> Service:
-        opened.append(local_models(stores.folder_of))
+        opened.append(models(stores.folder_of))
         return make(Surroundings(kafka, stores, opened[0]))
 
     async def close() -> None:
-        for models in opened:
-            await models.close()
+        for there in opened:
+            await there.close()
 
     _hosted(FaustHost(name, topic, kafka, settings, service, close).run)
 
 
-def run_manager(name: str, make: Callable[[], Manager]) -> None:
-    """Hosts the bandit until a signal ends it. `make`: the manager of the runs of one partition."""
+def run_manager(name: str, keeper_at: Callable[[Path], Keeper]) -> None:
+    """Hosts the bandit until a signal ends it. `keeper_at` keeps the fold of one partition in a file."""
     kafka, settings = _told(capacity=1)
     from bohdi_common.runtime.kafka_manager import KafkaManagerHost
 
-    _hosted(KafkaManagerHost(name, kafka, settings, make).run)
+    def keeper_of(partition: int) -> Keeper:
+        return keeper_at(settings.store / SNAPSHOTS / f"{name}-{partition}.snapshot")
+
+    _hosted(KafkaManagerHost(name, kafka, settings, keeper_of).run)
 
 
 def _told(capacity: int) -> tuple[KafkaSettings, ServiceSettings]:
@@ -65,14 +78,14 @@ def _told(capacity: int) -> tuple[KafkaSettings, ServiceSettings]:
     logging.getLogger("bohdi").setLevel(level if level in logging.getLevelNamesMapping() else "INFO")
     try:
         return KafkaSettings.from_environment(), ServiceSettings.from_environment(capacity)
-    except (BadConfig, BadSetting) as error:
+    except BadSetting as error:
         _fail(error)
 
 
 def _hosted(run: Callable[[], None]) -> None:
     try:
         run()
-    except (LogError, OSError) as error:
+    except (LogError, NewerSchema, OSError) as error:
         _fail(error)
 
 

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bohdi_common.log.kafka_settings import BadSetting
+
 _HEALTH, _STORE, _CAPACITY = "BOHDI_HEALTH", "BOHDI_STORE", "BOHDI_CAPACITY"
-
-
-class BadSetting(ValueError):
-    """A variable of the environment that cannot be used. The message is one line."""
 
 
 @dataclass(frozen=True)

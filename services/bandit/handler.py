@@ -7,6 +7,7 @@ its requests go out. A second bandit by accident appends decisions of the same i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 from bohdi_common.core.decide import Fact, decide, requests
 from bohdi_common.core.evolve import evolve
@@ -27,15 +28,22 @@ class Bandit:
         self.run_id = run_id
         self.state = RunState()
         self._clock = clock
-        self._settings = Settings()
+        self.settings = Settings()
         self._unread: set[str] = set()  # decisions given out and not read back yet
+
+    @classmethod
+    def restored(cls, run_id: str, settings: Settings, state: RunState) -> Self:
+        """The bandit that has folded what `state` is the sum of; `settings` are those of its RunStarted."""
+        bandit = cls(run_id)
+        bandit.settings, bandit.state = settings, state
+        return bandit
 
     def fold(self, event: Event) -> None:
         """Takes in an event of the past, without acting on it."""
         if event.run_id != self.run_id:
             return
         if self.state.rules is None and event.WhichOneof("body") == "run_started":
-            self._settings.CopyFrom(event.run_started.settings)
+            self.settings.CopyFrom(event.run_started.settings)
         evolve(self.state, event)
         self._unread.discard(event.event_id)
 
@@ -82,7 +90,7 @@ class Bandit:
             **{fact.kind: fact.body},
         )
         if asks:
-            getattr(event, fact.kind).settings.CopyFrom(self._settings)
+            getattr(event, fact.kind).settings.CopyFrom(self.settings)
         return event
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bohdi.cli import Exit
+from bohdi.microworld import WEIGHTS
 from bohdi.run_folder import RunFolder
 from bohdi_common.core.ids import derived_id
 from bohdi_common.events import codec
@@ -74,6 +76,56 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     line = complaint(bohdi("run", changed(tmp_path, target={"path": "empty"}), "--dir", tmp_path / "r"), Exit.MISTAKE)
     assert "target.path: not a model folder" in line
     assert "config.json" in line
+
+
+def cut_off(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def a_shard_missing(folder: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def another_configuration(folder: Path) -> None:
+    (folder / "config.json").write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (cut_off, "model.safetensors is missing, cut off or damaged"),
+        (a_shard_missing, "model-2.safetensors is missing, cut off or damaged"),
+        (another_configuration, "not a model folder (config.json names no model_type)"),
+    ],
+)
+def test_a_model_that_is_not_whole_is_refused(tmp_path: Path, spoil: Callable[[Path], None], what: str) -> None:
+    shutil.copytree(WEIGHTS / "target", tmp_path / "model")
+    spoil(tmp_path / "model")
+    line = complaint(bohdi("run", changed(tmp_path, target={"path": "model"}), "--dir", tmp_path / "r"), Exit.MISTAKE)
+    assert f"target.path: {what}" in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_model_that_transformers_does_not_load_is_refused_by_its_name(tmp_path: Path) -> None:
+    shutil.copytree(WEIGHTS / "target", tmp_path / "model")
+    raw = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(raw | {"model_type": "no-such-type"}))
+    line = complaint(bohdi("run", changed(tmp_path, target={"path": "model"}), "--dir", tmp_path / "r"), Exit.MISTAKE)
+    assert line.startswith("bohdi: target: ")
+    assert "no-such-type" in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(WEIGHTS / "target", tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(settings))
+    line = complaint(bohdi("run", changed(tmp_path, target={"path": "model"}), "--dir", tmp_path / "r"), Exit.MISTAKE)
+    assert "no chat template" in line
 
 
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""The cluster's topics held to the registry: what differs, and what to do about it. `plan` is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
+
+from bohdi_common.events.topics import FEEDBACK, TOPICS, Topic
+from bohdi_common.log.kafka_faults import log_errors
+from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX
+from bohdi_common.log.kafka_settings import KafkaSettings
+
+_BOOTSTRAP_MS = 8_000
+_COPIES = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """A topic as the cluster has it."""
+
+    partitions: int
+    replication: int
+    configs: Mapping[str, str]
+
+
+@dataclass
+class Plan:
+    """`missing` topics to be made, `grow` those that need more partitions, `alter` settings that differ; `refused`:
+    what must not be changed, with the reason. A line each in `differences`."""
+
+    missing: list[Topic] = field(default_factory=list)
+    grow: dict[str, int] = field(default_factory=dict)
+    alter: dict[str, dict[str, str]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def configs_of(topic: Topic, replication: int) -> dict[str, str]:
+    """The topic's settings on the broker. Never compacted: the log is every event in its order."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(topic.retention_ms),
+        "retention.bytes": "-1",
+        "min.insync.replicas": str(min(2, replication)),
+        "max.message.bytes": str(topic.max_record_bytes + OVERHEAD_BYTES_MAX),
+        "compression.type": "producer",
+    }
+
+
+def plan(topics: Sequence[Topic], found: Mapping[str, Found], replication: int) -> Plan:
+    """What is to be done so that the cluster has `topics`. Pure."""
+    made = Plan()
+    for topic in topics:
+        if topic.name not in found:
+            made.missing.append(topic)
+            made.differences.append(f"{topic.name}: missing")
+            continue
+        _partitions(made, topic, found[topic.name].partitions)
+        if found[topic.name].replication != replication:
+            made.differences.append(f"{topic.name}: replication {found[topic.name].replication}, to be {replication}")
+            made.refused.append(
+                f"{topic.name}: replication is changed by reassigning partitions (kafka-reassign-partitions), not here"
+            )
+        for name, value in configs_of(topic, replication).items():
+            there = found[topic.name].configs.get(name)
+            if there != value:
+                made.differences.append(f"{topic.name}: {name} {there}, to be {value}")
+                made.alter.setdefault(topic.name, {})[name] = value
+    return made
+
+
+def _partitions(made: Plan, topic: Topic, there: int) -> None:
+    if there == topic.partitions:
+        return
+    made.differences.append(f"{topic.name}: partitions {there}, to be {topic.partitions}")
+    if topic is FEEDBACK:
+        made.refused.append(
+            f"{topic.name}: has {there} partitions and keeps them: a run lives in one, other numbers would re-key it"
+        )
+    elif there > topic.partitions:
+        made.refused.append(f"{topic.name}: has {there} partitions: Kafka cannot take any away; make the topic anew")
+    else:
+        made.grow[topic.name] = topic.partitions
+
+
+class Cluster:
+    """The topics of a cluster, by kafka-python. `replication` None: as many copies as there are brokers, at most 3."""
+
+    def __init__(self, kafka: KafkaSettings, replication: int | None = None, topics: Sequence[Topic] = TOPICS) -> None:
+        self._kafka = kafka
+        self._replication = replication
+        self._topics = topics
+
+    def differences(self) -> Plan:
+        """What differs from the registry. Raises LogError."""
+        with log_errors(self._kafka.bootstrap), closing(self._admin()) as admin:
+            return plan(self._topics, _found(admin, self._topics), self._copies(admin))
+
+    def create(self) -> Plan:
+        """Makes, grows and alters what may be; gives the plan that was carried out. Done again it does nothing.
+        Raises LogError."""
+        with log_errors(self._kafka.bootstrap), closing(self._admin()) as admin:
+            copies = self._copies(admin)
+            made = plan(self._topics, _found(admin, self._topics), copies)
+            if made.missing:
+                admin.create_topics(
+                    [NewTopic(t.name, t.partitions, copies, topic_configs=configs_of(t, copies)) for t in made.missing]
+                )
+            if made.grow:
+                admin.create_partitions({name: NewPartitions(count) for name, count in made.grow.items()})
+            if made.alter:
+                admin.alter_configs(
+                    [ConfigResource(ConfigResourceType.TOPIC, name, configs=c) for name, c in made.alter.items()]
+                )
+            return made
+
+    def _copies(self, admin: KafkaAdminClient) -> int:
+        return self._replication or min(_COPIES, len(admin.describe_cluster()["brokers"]))
+
+    def _admin(self) -> KafkaAdminClient:
+        return KafkaAdminClient(**self._kafka.for_kafka_python(), bootstrap_timeout_ms=_BOOTSTRAP_MS)
+
+
+def _found(admin: KafkaAdminClient, topics: Sequence[Topic]) -> dict[str, Found]:
+    there = set(admin.list_topics())
+    names = [topic.name for topic in topics if topic.name in there]
+    if not names:
+        return {}
+    described = admin.describe_topics(names)
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    configs = admin.describe_configs(resources, config_filter="all")["topic"]
+    return {
+        topic["name"]: Found(
+            len(topic["partitions"]),
+            min(len(partition["replica_nodes"]) for partition in topic["partitions"]),
+            {name: told["value"] for name, told in configs[topic["name"]].items()},
+        )
+        for topic in described
+    }

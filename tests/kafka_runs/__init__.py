@@ -1,0 +1,1 @@
+"""Whole runs over a real broker, the services as processes of their own."""

@@ -1,0 +1,91 @@
+"""The command line over Kafka: a run is started, paused, resumed, looked at, cancelled, copied."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bohdi.cli import Exit
+from devbroker.broker import Broker
+from tests import scripted
+from tests.kafka_runs.cluster import DEMO, cluster
+
+COMMAND_S = 120
+RUN_S = 150
+
+
+async def bohdi(broker: Broker, *arguments: str | Path, **told: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
+    environment = {**os.environ, **broker.environment, **told}
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=environment
+    )
+
+
+def small_config(folder: Path, **bandit: Any) -> Path:
+    raw = yaml.safe_load(DEMO.read_text())
+    overrides = scripted.small(bandit)
+    raw["bandit"] |= overrides["bandit"]
+    raw["evaluation"] = None
+    raw["training"] |= overrides["training"]
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    return file
+
+
+async def test_a_run_is_started_paused_resumed_looked_at_and_copied(own_broker: Broker, tmp_path: Path) -> None:
+    config, store = small_config(tmp_path), {"BOHDI_STORE": str(tmp_path / "store")}
+    async with cluster(own_broker, tmp_path, {"SCRIPTED_LATENCY_S": "0.2"}) as services:
+        running = asyncio.create_task(bohdi(own_broker, "run", config, "--run", "one", "--seed", "1", **store))
+        place = services.place("one")
+        while not await asyncio.to_thread(place.exists):
+            await asyncio.sleep(0.5)
+        assert (await bohdi(own_broker, "pause", "--run", "one")).stdout.startswith("asked")
+        ended = await running
+        assert ended.returncode == Exit.PAUSED, ended.stderr
+        assert f"bohdi resume --kafka {own_broker.bootstrap} --run one" in ended.stderr
+        status = json.loads((await bohdi(own_broker, "status", "--run", "one", "--json")).stdout)
+        assert status["phase"] == "paused: asked for by hand"
+        again = await bohdi(own_broker, "run", config, "--run", "one", **store)
+        assert (again.returncode, "exists already" in again.stderr) == (Exit.MISTAKE, True)
+        assert (await bohdi(own_broker, "resume", "--run", "one")).returncode == Exit.DONE
+        assert (await services.ended(place, RUN_S)).finished
+    watched = await bohdi(own_broker, "watch", "--run", "one", "--json", **store)
+    assert watched.returncode == Exit.DONE, watched.stderr
+    replayed = json.loads((await bohdi(own_broker, "replay", "--run", "one", "--json")).stdout)
+    assert replayed["state_sha256"] == json.loads(watched.stdout)["state_sha256"]
+    verified = await bohdi(own_broker, "verify", "--run", "one", **store)
+    assert verified.returncode == Exit.DONE, verified.stdout + verified.stderr
+    tree = json.loads((await bohdi(own_broker, "tree", "--run", "one", "--json")).stdout)
+    assert len(tree) == replayed["nodes"]
+    log = (await bohdi(own_broker, "log", "--run", "one")).stdout.splitlines()
+    assert len(log) == replayed["events"]
+    copied = await bohdi(own_broker, "copy", "--run", "one", "--to", tmp_path / "copy", **store)
+    assert copied.returncode == Exit.DONE, copied.stderr
+    assert json.loads((await bohdi(own_broker, "replay", tmp_path / "copy", "--json")).stdout) == replayed
+    assert (await bohdi(own_broker, "verify", tmp_path / "copy")).returncode == Exit.DONE
+    assert "the run is over" in (await bohdi(own_broker, "cancel", "--run", "one")).stdout
+    unknown = await bohdi(own_broker, "status", "--run", "two")
+    assert (unknown.returncode, "no event of run two" in unknown.stderr) == (Exit.MISTAKE, True)
+
+
+async def test_a_run_is_cancelled_and_its_services_go_on_with_others(own_broker: Broker, tmp_path: Path) -> None:
+    async with cluster(own_broker, tmp_path, {"SCRIPTED_LATENCY_S": "0.3"}) as services:
+        doomed = await services.submit("doomed", bandit={**scripted.small()["bandit"], "rounds": 6})
+        other = await services.submit("other")
+        while services.state(doomed).counts.get("harvests", 0) < 5:
+            await asyncio.sleep(0.5)
+        assert (await bohdi(own_broker, "cancel", "--run", "doomed")).returncode == Exit.DONE
+        assert (await services.ended(doomed, RUN_S)).finished == "cancelled by hand"
+        assert (await services.ended(other, RUN_S)).finished == "all rounds done"
+    for name in ("doomed", "other"):
+        store = str(tmp_path / "store")
+        verified = await bohdi(own_broker, "verify", "--run", name, BOHDI_STORE=store)
+        assert verified.returncode == Exit.DONE, verified.stdout + verified.stderr

@@ -1,0 +1,7 @@
+"""`services.bandit`: nothing in it is scripted."""
+
+from bohdi_common.runtime.service_main import run_manager
+from services.bandit.snapshots import Snapshots
+
+if __name__ == "__main__":
+    run_manager("bandit", Snapshots)

@@ -1,0 +1,1 @@
+"""Processes that behave well or badly, for the supervisor's tests."""
