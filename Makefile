@@ -6,7 +6,7 @@ SEED ?= 0
 DIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study rebirth kafka kafka-jars proto lock clean
+.PHONY: help demo test lint bench study rebirth chaos kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ study: $(READY)  ## the comparison of methods over seeds (an hour or two), into 
 
 rebirth: $(READY) ## simulate Introspection-Rebirth (10 seconds), into docs/rebirth.md
 	$(BIN)/python -m benchmarks.rebirth_study
+
+chaos: $(READY) kafka-jars  ## kill services and broker under load, account for every record; SEED=
+	$(BIN)/python -W ignore -m tests.chaos --seed $(SEED)
 
 kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
 	@$(BIN)/python -m devbroker

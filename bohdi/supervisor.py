@@ -35,6 +35,7 @@ class Supervisor:
     show: Print
     module: Callable[[str], str] = "services.{}".format
     services: Sequence[str] = SERVICES
+    longest_pause_s: float = _LONGEST_PAUSE_S
     pids: dict[str, int] = field(default_factory=dict, init=False)
     starts: dict[str, int] = field(default_factory=dict, init=False)
 
@@ -60,7 +61,7 @@ class Supervisor:
             pause_s = _FIRST_PAUSE_S if time.monotonic() - started_s > _STEADY_S else pause_s
             self.show(f"{name:<14} | ended with {code}; starting it again in {pause_s:.1f} s")
             await _either(asyncio.sleep(pause_s), stop.wait())
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, self.longest_pause_s)
 
     async def _once(self, name: str, stop: asyncio.Event) -> int:
         """One life of a service; its exit code."""

@@ -16,6 +16,7 @@ from bohdi.run_folder import resolved
 from bohdi.supervisor import Supervisor
 from bohdi_common.core.state import RunState
 from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.port import LogUnavailable
 from bohdi_common.models.places import RunStores
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.feedback import feedback_events
@@ -54,7 +55,10 @@ class Cluster:
         """The state of the run once it is finished or paused. Raises TimeoutError with where it stands."""
         deadline_s = time.monotonic() + within_s
         while True:
-            state = await asyncio.to_thread(self.state, place)
+            try:
+                state = await asyncio.to_thread(self.state, place)
+            except LogUnavailable:  # the broker is away, on purpose
+                state = RunState()
             if state.finished or state.paused:
                 return state
             if time.monotonic() > deadline_s:
