@@ -149,6 +149,7 @@ class Ledger:
         self.trainings_asked: dict[str, tuple[int, int]] = {}
         self._start_id = ""
         self._pause_due = False
+        self._pause_ids: set[str] = set()  # of pauses by the bandit that would come too late
         self._slot_bound = 1
         self._report = report
         self._gate = gate
@@ -295,14 +296,16 @@ class Ledger:
     def _run_paused(self, event: pb.Event, body: pb.RunPaused) -> None:
         if event.event_id in self.controls:
             return self._late()
-        ids = (derived_id(self.run_id, "run_paused", n) for n in range(self.pauses, -1, -1))
-        if event.producer == "bandit" and event.event_id not in ids:
+        due_id = derived_id(self.run_id, "run_paused", self.pauses, len(self.resumed))
+        by_bandit = event.producer == "bandit"
+        if by_bandit and event.event_id not in (due_id, *self._pause_ids):
             self._wrong(Kind.ID, f"event id {event.event_id} is not that of a pause by the bandit")
-        if self.paused or self.finished:
+        if self.paused or self.finished or (by_bandit and event.event_id != due_id):
             return self._late()
-        if event.producer == "bandit" and not self._pause_due and self.arms.is_open(ROOT, self.sequence):
+        if by_bandit and not self._pause_due and self.arms.is_open(ROOT, self.sequence):
             self._wrong(Kind.RUN, "paused by the bandit, though the run could go on")
         self._pause_due = False
+        self._pause_ids.add(due_id)
         self.controls.append(event.event_id)
         self.paused = True
         self.pauses += 1
@@ -312,6 +315,7 @@ class Ledger:
     def _run_resumed(self, event: pb.Event, body: pb.RunResumed) -> None:
         if self.finished or event.event_id in self.controls:
             return self._late()
+        self._pause_ids.add(derived_id(self.run_id, "run_paused", self.pauses, len(self.resumed)))
         self.controls.append(event.event_id)
         if self.paused or self.stalled:
             self._stopped[-1][1] = self.sequence
@@ -489,18 +493,21 @@ class Ledger:
     def _slot_expired(self, event: pb.Event, body: pb.SlotExpired) -> None:
         slot = self._slot_of(event, event.slot)
         self._report.decisions += slot is None
-        if slot is None or not slot.waiting or slot.request_hash != body.request_hash:
-            if body.request_hash and not self.was_asked(body.request_hash):
+        parent = slot.path[-1] if slot is not None and slot.path else ROOT
+        if slot is None or not slot.waiting or self._waits_for(slot, parent) != body.request_hash:
+            if not self.was_asked(body.request_hash):
                 self._wrong(Kind.SETTLEMENT, f"request {body.request_hash!r} expired, which no decision opened")
             return self._late()
         self._decision(event, "slot_expired", body.based_on, slot.asked + 1, slot.attempt)
         if not slot.for_result:
-            parent = slot.path[-1] if slot.path else ROOT
             self.sprouts[parent].waiting.remove(event.slot)
             if not self.sprouts[parent].waiting:
                 del self.sprouts[parent]
         self._settle(event.slot, unavailable=True)
         return self._take_turns()
+
+    def _waits_for(self, slot: Slot, parent: int) -> str:
+        return slot.request_hash if slot.for_result else self.sprouts[parent].request_hash
 
     def _slot_of(self, event: pb.Event, number: int) -> Slot | None:
         here = (event.round, event.step) == (self.round, self.step)

@@ -118,8 +118,7 @@ def _decision(state: RunState, kind: str, body: dict[str, Any], slot: int = 0, a
 
 
 def _pause(state: RunState, reason: str) -> Fact:
-    event_id = derived_id(state.run_id, "run_paused", state.pauses)
-    return Fact(event_id, "run_paused", state.round, state.step, 0, {"reason": reason})
+    return Fact(state.pause_id, "run_paused", state.round, state.step, 0, {"reason": reason})
 
 
 def _draw_step(state: RunState, rules: Rules) -> Fact:
@@ -146,7 +145,7 @@ def _expirations(state: RunState, rules: Rules, now_us: int) -> Iterator[Fact]:
     oldest_us = now_us - round(rules.slot_timeout_s * 1e6)
     for number, slot in enumerate(state.slots):
         if slot.waits in (Waits.RESULT, Waits.SPROUT) and slot.asked_us < oldest_us:
-            yield _decision(state, "slot_expired", {"request_hash": slot.request_hash}, number, slot.attempt)
+            yield _decision(state, "slot_expired", {"request_hash": state.asked_for(slot)}, number, slot.attempt)
 
 
 def _continuations(state: RunState, rules: Rules) -> Iterator[Fact]:

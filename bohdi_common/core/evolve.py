@@ -66,6 +66,8 @@ def _plant_path(tree: Tree, path: list[str], grow: bool) -> None:
 def _run_paused(state: RunState, event: Any, body: Any) -> None:
     if state.paused or state.finished or event.event_id in state.controls:
         return _count(state, "late")
+    if event.producer == "bandit" and event.event_id != state.pause_id:  # a resume came before it: what it saw is past
+        return _count(state, "late")
     state.controls.append(event.event_id)
     state.paused = body.reason or "paused"
     state.pauses += 1
@@ -145,10 +147,10 @@ def _slot_continued(state: RunState, event: Any, body: Any) -> None:
 
 def _slot_expired(state: RunState, event: Any, body: Any) -> None:
     slot = _open_slot(state, event, event.slot)
-    if slot is None or slot.waits not in (Waits.RESULT, Waits.SPROUT) or slot.request_hash != body.request_hash:
+    if slot is None or slot.waits not in (Waits.RESULT, Waits.SPROUT) or state.asked_for(slot) != body.request_hash:
         return _count(state, "late")
     if slot.waits == Waits.SPROUT:
-        sprout = state.sprouts[slot.path[-1] if slot.path else ROOT]
+        sprout = state.sprout_of(slot)
         sprout.waiting.remove(event.slot)
         if not sprout.waiting:
             del state.sprouts[sprout.parent]

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from bohdi_common.core.tree import Tree
+from bohdi_common.core.ids import derived_id
+from bohdi_common.core.tree import ROOT, Tree
 
 STATE_VERSION = 1
 BASE_VERSION = "base"  # the target as the run found it
@@ -209,6 +210,19 @@ class RunState:
     @property
     def pair_count(self) -> int:
         return sum(map(len, self.pairs.values()))
+
+    @property
+    def pause_id(self) -> str:
+        """Id of the pause that the bandit would make of this state; after the next pause or resume it is another."""
+        return derived_id(self.run_id, "run_paused", self.pauses, self.resumes)
+
+    def sprout_of(self, slot: Slot) -> Sprout:
+        """The request that a slot without a leaf waits for."""
+        return self.sprouts[slot.path[-1] if slot.path else ROOT]
+
+    def asked_for(self, slot: Slot) -> str:
+        """Hash of the request that a slot waits for. Each has another: what ends one wait ends no other."""
+        return self.sprout_of(slot).request_hash if slot.waits == Waits.SPROUT else slot.request_hash
 
     def next(self) -> Next:
         """The decision that is due, by the order of the method: Meditation, rehearsal (once), IR, Enlightenment."""

@@ -11,7 +11,7 @@ from services.bandit.handler import Bandit
 
 @dataclass
 class Runs:
-    """A bandit for every run that was started and is not over. Of a run that is over only its id is kept: what
+    """A bandit for every run that the log names and that is not over. Of a run that is over only its id is kept: what
     comes for it later moves nothing."""
 
     bandit_of: Callable[[str], Bandit] = Bandit
@@ -43,9 +43,10 @@ class Runs:
         return [output for bandit in self.going.values() for output in bandit.tick()]
 
     def _bandit(self, event: Event) -> Bandit | None:
-        """The bandit of the event's run; none before the run is started, nor once it is over."""
+        """The bandit of the event's run; none once it is over. It is there from the run's first event on, started or
+        not: the run sequence counts them all, so that a replay gives the same state."""
         run_id = event.run_id
-        if run_id not in self.going and run_id not in self.over and event.WhichOneof("body") == "run_started":
+        if run_id not in self.going and run_id not in self.over:
             self.going[run_id] = self.bandit_of(run_id)
         return self.going.get(run_id)
 

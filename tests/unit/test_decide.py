@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bohdi_common.core.decide import decide
 from bohdi_common.core.evolve import evolve
-from bohdi_common.core.state import Failure, RunState, canonical
+from bohdi_common.core.state import Failure, RunState, Waits, canonical
 from bohdi_common.core.tree import ROOT
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
@@ -336,6 +336,19 @@ def test_slots_that_wait_for_a_lost_sprout_expire_with_it() -> None:
     loop.append(loop.managers[0].tick())
     loop.run()
     assert (loop.state.counts["expired"], loop.state.sprouts) == (12, {})
+
+
+def test_an_expiry_that_comes_after_its_slot_went_on_to_another_sprout_is_late() -> None:
+    """A bandit gave it out while the first sprout's result was on its way, and another was faster to go on."""
+    loop = Loop(settings=closed_loop.settings(bandit={"slot_timeout_s": 60.0}))
+    loop.run(lambda state: bool(state.sprouts))
+    loop.now_us += 61_000_000
+    expired = loop.managers[0].tick()
+    loop.answer(0)
+    loop.run(lambda state: all(slot.attempt == 1 and slot.waits == Waits.SPROUT for slot in state.slots))
+    loop.append(expired)
+    assert loop.run().finished
+    assert "expired" not in loop.state.counts
 
 
 # ---- rehearsal, rebirth, training ------------------------------------------------------------------------------

@@ -282,6 +282,15 @@ def test_a_second_bandits_pause_does_not_pause_the_run_again_after_it_was_resume
     assert state.paused == ""
 
 
+def test_a_bandits_pause_that_comes_after_a_resume_does_not_pause_the_run() -> None:
+    """The bandit gave it out before it read that a person had mended the cause and resumed the run."""
+    loop = Loop(World(fails=lambda request: Failure.UNAVAILABLE))
+    loop.run()
+    *before, paused = loop.log
+    state = folded([*before, loop.event("run_resumed", {}, "resume"), paused])
+    assert (state.stalled, state.paused, state.counts["late"]) == ("", "", 1)
+
+
 def test_a_resume_gives_what_is_outstanding_its_time_anew() -> None:
     loop = Loop()
     loop.run(lambda state: state.open_slots > 0)

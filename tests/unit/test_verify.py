@@ -486,7 +486,7 @@ def an_average_with_none(log: Log) -> int:
 @corruption(Kind.RUN)
 def a_pause_by_the_bandit_without_a_cause(log: Log) -> int:
     at = first(log, "nodes_reborn")
-    paused = Event(event_id=derived_id("run", "run_paused", 0), run_id="run", producer="bandit", schema_version=1)
+    paused = Event(event_id=derived_id("run", "run_paused", 0, 0), run_id="run", producer="bandit", schema_version=1)
     paused.run_paused.reason = "tired"
     log.insert(at, paused)
     return at
