@@ -5,7 +5,8 @@ it read from its standard output: pickled batches, as far ahead as the pipe and 
 parses records and checks their CRCs in C. Measured on 100k events: the process that folds then takes as much CPU time
 as it takes to fold them from SQLite (1.1 to 1.3 s), about half of what it takes when it reads too (2.4 s).
 
-The process ends with its reader: when the iterator is closed, and when its standard input ends because the reader's process is gone.
+The process ends with its reader: when the iterator is closed, and when its standard input ends because the
+reader's process is gone.
 """
 
 from __future__ import annotations
