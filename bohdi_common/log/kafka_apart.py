@@ -17,7 +17,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -49,7 +49,7 @@ class Stretch:
     stop: int
 
 
-def batches(stretch: Stretch) -> Iterator[list[Row]]:
+def batches(stretch: Stretch) -> Generator[list[Row], None, None]:
     """The records of the stretch in order, all of them. Raises LogUnavailable. To be closed when it is left early."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", __name__],
