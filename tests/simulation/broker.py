@@ -382,7 +382,9 @@ class Member:
         if chance.random() < self._broker.weather.skips and offset + 1 < end:
             self.skipped = True
             offset = chance.randrange(offset + 1, end)
-            self._broker.trace.note(self.process.name, "has its deliveries begin at", self.group.topic, partition, offset)
+            self._broker.trace.note(
+                self.process.name, "has its deliveries begin at", self.group.topic, partition, offset
+            )
         return offset
 
     def lose_connection(self) -> None:

@@ -162,9 +162,7 @@ class Worker(Machine):
         client = Client(self._broker, process)
         service = Watched(self.around.service(self.service, self.around.clock()), self.around, self._broker.tape)
         handle = worker.handling(Shell(service, self.around.clock()), client.append)
-        window = OrderedWindow(
-            handle, capacity=self._capacity, held_max=self._held_max, clock_s=self.around.loop.time
-        )
+        window = OrderedWindow(handle, capacity=self._capacity, held_max=self._held_max, clock_s=self.around.loop.time)
         group = self._broker.group(f"bohdi.{self.service}", service.topic.name)
         self.member = Member(group, client, window)
         group.join(self.member)
@@ -314,4 +312,3 @@ class Watched:
         self._around.handled.append((self._tape.moment, self.name, event))
         self._around.trace.note(self.name, "handles", event.event_id)
         return await self._service.handle(event)
-

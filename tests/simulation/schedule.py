@@ -391,5 +391,3 @@ class EmbeddedWorld(World):
     def _cancel(self) -> None:
         event = self._by_hand(self.runs[0], "run_finished", {"reason": "cancelled by hand"})
         inbox.put(self.host.inbox, record_of(event))
-
-
