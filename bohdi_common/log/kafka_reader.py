@@ -175,7 +175,7 @@ class KafkaReader:
             )
             try:
                 await consumer.start()
-            except kafka_errors.KafkaConnectionError:
+            except kafka_errors.KafkaError:
                 with suppress(kafka_errors.KafkaError):
                     await consumer.stop()
                 await asyncio.sleep(pause_s)

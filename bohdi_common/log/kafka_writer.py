@@ -49,6 +49,7 @@ class KafkaWriter:
         written, and LogUnavailable when the broker cannot be reached or has not answered in time: some of it may be
         in the log all the same, and appending it again may write it twice."""
         messages = [encoded(record, self._describe(record)) for record in records]
+        producer = None
         try:
             producer = await self._started()
             sent = [
@@ -59,12 +60,12 @@ class KafkaWriter:
         except _FINAL as error:
             raise LogError(f"{self._settings.bootstrap}: {_said(error)}") from error
         except kafka_errors.KafkaError as error:
-            await self._discard()
+            await self._discard(producer)
             raise LogUnavailable(f"{self._settings.bootstrap}: {_said(error)}") from error
 
     async def close(self) -> None:
         """Lets go of the connections; what is under way has a few seconds to finish."""
-        await self._discard()
+        await self._discard(self._producer)
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -85,11 +86,11 @@ class KafkaWriter:
                 self._producer = producer
             return self._producer
 
-    async def _discard(self) -> None:
+    async def _discard(self, producer: AIOKafkaProducer | None) -> None:
         """A producer that failed may have lost its place in the sequence of its partition: the next append has a new
-        one."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
+        one. Many appends share one; the first that fails lets go of it, the others must not of the one after it."""
+        if producer is not None and self._producer is producer:
+            self._producer = None
             await _stopped(producer)
 
 

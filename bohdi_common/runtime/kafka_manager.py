@@ -28,6 +28,7 @@ from bohdi_common.runtime.health import Health, serve
 from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch
 from bohdi_common.runtime.manager_host import Manager, ManagerHost
 from bohdi_common.runtime.service_settings import ServiceSettings
+from bohdi_common.runtime.worker import until_there
 
 _CLOCKS_APART_MS = 60_000  # at most, of this machine and of the one that wrote a request
 _REMEMBERED_MAX = 100_000
@@ -114,7 +115,7 @@ class KafkaManagerHost:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(watch(self.kafka, topics, self.health))]
                 readers = [KafkaReader(self.kafka, number) for number in range(await self._partitions())]
-                hosts = [await asyncio.to_thread(self._host, reader, writer) for reader in readers]
+                hosts = [await until_there(partial(asyncio.to_thread, self._host, r, writer)) for r in readers]
                 tasks += [group.create_task(self._hosted(host)) for host in hosts]
                 self.health.assigned, self.health.phase = len(readers), "running"
                 await stop.wait()
@@ -139,12 +140,12 @@ class KafkaManagerHost:
 
     async def _partitions(self) -> int:
         reader = KafkaReader(self.kafka)
-        count = await asyncio.to_thread(reader.partitions, FEEDBACK.name)
+        count = await until_there(lambda: asyncio.to_thread(reader.partitions, FEEDBACK.name))
         reader.close_reading()
         return count
 
     def _host(self, reader: KafkaReader, writer: KafkaWriter) -> ManagerHost:
-        kept = _Kept(self.keeper_of(reader.partition), reader)
+        kept = _Kept(self.keeper_of(reader.partition), reader)  # reads: the broker may be away
         self._kept.append(kept)
         return ManagerHost(
             reader,

@@ -76,7 +76,6 @@ async def watch(settings: KafkaSettings, topics: Sequence[str], health: Health) 
     """Notes every few seconds that the loop turns and whether the broker answers. Without end."""
     while True:
         health.loop_turned_s = time.monotonic()
-        health.problem = ""
         with suppress(LogError):
             health.problem = await _missing(settings, topics)
         if not health.problem:

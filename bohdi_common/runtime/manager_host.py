@@ -21,7 +21,7 @@ from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import FollowedLog, Record, Stored
 from bohdi_common.runtime.feedback import feedback_records, follow_records, why_unfit
 from bohdi_common.runtime.shell import dead_id, dead_record, record_of
-from bohdi_common.runtime.worker import Append, until_durable
+from bohdi_common.runtime.worker import Append, until_durable, until_there
 
 _log = logging.getLogger("bohdi")
 _TICK_S = 1.0
@@ -68,9 +68,11 @@ class ManagerHost:
 
     async def run(self) -> None:
         """Without end. Raises LogError and NewerSchema."""
-        live_from = await asyncio.to_thread(self.fold_past)
+        live_from = await until_there(lambda: asyncio.to_thread(self.fold_past))
+        outstanding = self.manager.start()
+        asked = await until_there(lambda: asyncio.to_thread(self._asked, outstanding))
         async with asyncio.TaskGroup() as group:
-            await self._post(group, await asyncio.to_thread(self._outstanding))
+            await self._post(group, [record_of(event) for event in outstanding if event.event_id not in asked])
             group.create_task(self._tick(group))
             group.create_task(self._bury_past(group))
             async for stored, event in follow_records(self.log, live_from):
@@ -83,7 +85,8 @@ class ManagerHost:
                     await self._post(group, [record_of(output) for output in outputs])
 
     def fold_past(self) -> int:
-        """Folds what the log holds now; returns the offset behind it."""
+        """Folds what the log holds now; returns the offset behind it. Called again after the log went away in the midst
+        of it, it goes on."""
         end = self.log.end(FEEDBACK.name)
         for stored, event in feedback_records(self.log, self.start, end):
             if why_unfit(stored, event):
@@ -91,19 +94,19 @@ class ManagerHost:
             if event is not None:
                 self.manager.fold(event)
                 self.on_event(stored.offset, event)
-        return max(end, self.start)
+            self.start = stored.offset + 1
+        self.start = max(end, self.start)
+        return self.start
 
-    def _outstanding(self) -> list[Record]:
-        """Decisions that are due, and requests that the log called for and their topic does not hold."""
-        events = self.manager.start()
-        requests = [event for event in events if codec.topic_of(event) is not FEEDBACK]
-        asked = self.already_asked(requests) if requests else set()
-        return [record_of(event) for event in events if event.event_id not in asked]
+    def _asked(self, outstanding: Sequence[Event]) -> set[str]:
+        """Ids of the requests among them that stand in their topics."""
+        requests = [event for event in outstanding if codec.topic_of(event) is not FEEDBACK]
+        return self.already_asked(requests) if requests else set()
 
     async def _bury_past(self, group: asyncio.TaskGroup) -> None:
         """Dead letters for what has no place on the feedback log of the past, but for those that stand there."""
         if self._unfit:
-            there = await asyncio.to_thread(self.already_dead, self._unfit.keys())
+            there = await until_there(lambda: asyncio.to_thread(self.already_dead, self._unfit.keys()))
             letters = self._letters({offset for name, offset in self._unfit.items() if name not in there})
             while some := await asyncio.to_thread(list, islice(letters, _LETTERS_AT_ONCE)):
                 await self._post(group, some)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from bohdi_common.log.port import LogUnavailable, Record, Stored
 from bohdi_common.runtime.shell import Shell
@@ -13,6 +14,7 @@ _log = logging.getLogger("bohdi")
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
+T = TypeVar("T")
 Append = Callable[[Sequence[Record]], Awaitable[object]]
 
 
@@ -21,7 +23,7 @@ def handling(shell: Shell, append: Append) -> Callable[[Stored], Awaitable[None]
     input may be acknowledged, and raises what must stop the process."""
 
     async def handle(stored: Stored) -> None:
-        await until_durable(append, await shell.process(stored))
+        await until_durable(append, await until_there(lambda: shell.process(stored)))
 
     return handle
 
@@ -29,13 +31,17 @@ def handling(shell: Shell, append: Append) -> Callable[[Stored], Awaitable[None]
 async def until_durable(append: Append, records: Sequence[Record]) -> None:
     """Appends, and while the log is away tries again with growing pauses, without end: a host that waits shows it in
     its health, and an input that is not acknowledged is never lost. Raises LogError for what can never be appended."""
+    if records:
+        await until_there(lambda: append(records))
+
+
+async def until_there(asked: Callable[[], Awaitable[T]]) -> T:
+    """What `asked` gives, once the log that it needs is there."""
     pause_s = _FIRST_PAUSE_S
-    while records:
+    while True:
         try:
-            await append(records)
+            return await asked()
         except LogUnavailable as error:
             _log.warning("%s; trying again in %.1f s", error, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        else:
-            return
