@@ -54,15 +54,16 @@ class Keeper(Protocol):
 class _Kept:
     """The manager of one partition, saved now and then."""
 
-    def __init__(self, keeper: Keeper, reader: KafkaReader) -> None:
+    def __init__(self, keeper: Keeper, reader: KafkaReader, every: int) -> None:
         self._keeper = keeper
+        self._every = every
         self.offset, self.manager = keeper.load(partial(_id_at, reader))
         self._saved = self.offset
         self._last_id = ""
 
     def folded(self, offset: int, event: Event) -> None:
         self.offset, self._last_id = offset + 1, event.event_id
-        if self.offset - self._saved >= _SAVED_EVERY:
+        if self.offset - self._saved >= self._every:
             self.save()
 
     def save(self) -> None:
@@ -78,12 +79,14 @@ def _id_at(reader: KafkaReader, offset: int) -> str | None:
 
 @dataclass
 class KafkaManagerHost:
-    """`keeper_of` gives what keeps the fold of a partition between two lives of this process."""
+    """`keeper_of` gives what keeps the fold of a partition between two lives of this process, saved every `saved_every`
+    records."""
 
     name: str
     kafka: KafkaSettings
     settings: ServiceSettings
     keeper_of: Callable[[int], Keeper]
+    saved_every: int = _SAVED_EVERY
     health: Health = field(init=False)
     _kept: list[_Kept] = field(default_factory=list, init=False)
     _appended: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
@@ -145,7 +148,7 @@ class KafkaManagerHost:
         return count
 
     def _host(self, reader: KafkaReader, writer: KafkaWriter) -> ManagerHost:
-        kept = _Kept(self.keeper_of(reader.partition), reader)  # reads: the broker may be away
+        kept = _Kept(self.keeper_of(reader.partition), reader, self.saved_every)
         self._kept.append(kept)
         return ManagerHost(
             reader,

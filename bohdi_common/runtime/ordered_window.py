@@ -70,13 +70,14 @@ class OrderedWindow:
         heads = [held[0].since_s for held in self._held.values() if held]
         return self._clock_s() - min(heads) if heads else 0.0
 
-    def assigned(self, committed: Mapping[Partition, int | None]) -> None:
-        """These partitions, and no others, are this consumer's from now on, to be delivered from the committed offsets
-        (None: nothing was committed, the first delivery may be any)."""
+    def assigned(self, starts: Mapping[Partition, int]) -> None:
+        """These partitions, and no others, are this consumer's from now on, to be delivered from these offsets on: the
+        committed ones, or the first that the partition has where nothing was committed. (To take any first delivery
+        there would be to acknowledge all before it.)"""
         self._held.clear()
-        self._expected = {partition: offset for partition, offset in committed.items() if offset is not None}
-        self._acknowledged = {p: offset for p, offset in self._acknowledged.items() if p in committed}
-        for key in [key for key in self._running if key[0] not in committed]:
+        self._expected = dict(starts)
+        self._acknowledged = {p: offset for p, offset in self._acknowledged.items() if p in starts}
+        for key in [key for key in self._running if key[0] not in starts]:
             self._running.pop(key).cancel()  # another consumer has it now
         self._placed.set()
         self._room.set()

@@ -7,7 +7,6 @@ its requests go out. A second bandit by accident appends decisions of the same i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 from bohdi_common.core.decide import Fact, decide, requests
 from bohdi_common.core.evolve import evolve
@@ -31,12 +30,9 @@ class Bandit:
         self.settings = Settings()
         self._unread: set[str] = set()  # decisions given out and not read back yet
 
-    @classmethod
-    def restored(cls, run_id: str, settings: Settings, state: RunState) -> Self:
-        """The bandit that has folded what `state` is the sum of; `settings` are those of its RunStarted."""
-        bandit = cls(run_id)
-        bandit.settings, bandit.state = settings, state
-        return bandit
+    def restore(self, settings: Settings, state: RunState) -> None:
+        """Goes on from what was folded before: `state`, and the settings of the run's RunStarted."""
+        self.settings, self.state = settings, state
 
     def fold(self, event: Event) -> None:
         """Takes in an event of the past, without acting on it."""

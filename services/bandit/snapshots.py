@@ -27,9 +27,10 @@ _log = logging.getLogger("bohdi")
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Those of one partition, in `file`."""
+    """Those of one partition, in `file`. `bandit_of`: as `Runs` has it."""
 
     file: Path
+    bandit_of: Callable[[str], Bandit] = Bandit
 
     def save(self, offset: int, last_id: str, runs: Runs) -> None:
         """Keeps what `runs` are after all records below `offset`, of which the last has `last_id`; written aside and
@@ -62,21 +63,22 @@ class Snapshots:
                 raise ValueError(f"of format {told['format']}")
             if id_at(told["offset"] - 1) != told["last_id"]:
                 raise ValueError("of another log")
-            bandits = [_bandit(line) for line in lines]
-            return told["offset"], Runs(going={b.run_id: b for b in bandits}, over=set(told["over"]))
+            going = {bandit.run_id: bandit for bandit in map(self._bandit, lines)}
+            return told["offset"], Runs(self.bandit_of, going, set(told["over"]))
         except FileNotFoundError:
-            return 0, Runs()
+            return 0, Runs(self.bandit_of)
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("%s: passed over, folding from the start: %s", self.file, error)
-            return 0, Runs()
+            return 0, Runs(self.bandit_of)
+
+    def _bandit(self, line: bytes) -> Bandit:
+        run_id, settings, state = (base64.b64decode(part, validate=True) for part in line.split(b" "))
+        bandit = self.bandit_of(run_id.decode())
+        bandit.restore(Settings.FromString(settings), restored(state))
+        return bandit
 
 
 def _line(bandit: Bandit) -> bytes:
     """Run, settings and state, in base64: none of them holds a space or a line's end then."""
     settings = bandit.settings.SerializeToString(deterministic=True)
     return b" ".join(map(base64.b64encode, (bandit.run_id.encode(), settings, canonical(bandit.state))))
-
-
-def _bandit(line: bytes) -> Bandit:
-    run_id, settings, state = (base64.b64decode(part, validate=True) for part in line.split(b" "))
-    return Bandit.restored(run_id.decode(), Settings.FromString(settings), restored(state))

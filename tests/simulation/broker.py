@@ -360,21 +360,21 @@ class Member:
         self.window.revoked()
 
     def assign(self, partitions: list[int], generation: int) -> None:
+        """Deliveries begin at once; where they must begin, the host has still to ask the broker."""
         if self.process.alive:
-            self.process.start(self._assigned(partitions, generation))
+            committed = {partition: self.group.committed.get(partition, 0) for partition in partitions}
+            self.positions = {partition: self._first(partition, offset) for partition, offset in committed.items()}
+            self.active = True
+            self._broker.wake(self.group.topic)
+            self.process.start(self._told(committed, generation))
 
-    async def _assigned(self, partitions: list[int], generation: int) -> None:
+    async def _told(self, committed: dict[int, int], generation: int) -> None:
         await asyncio.sleep(self._broker.weather.latency_s())
         while self._broker.away:
             await asyncio.sleep(_RETRY_S)
-        if self.generation != generation:
-            return
-        committed = {partition: self.group.committed.get(partition, 0) for partition in partitions}
-        self._broker.trace.note(self.process.name, "is assigned", self.group.topic, committed)
-        self.window.assigned({(self.group.topic, partition): offset for partition, offset in committed.items()})
-        self.positions = {partition: self._first(partition, offset) for partition, offset in committed.items()}
-        self.active = True
-        self._broker.wake(self.group.topic)
+        if self.generation == generation:
+            self._broker.trace.note(self.process.name, "is assigned", self.group.topic, committed)
+            self.window.assigned({(self.group.topic, partition): offset for partition, offset in committed.items()})
 
     def _first(self, partition: int, offset: int) -> int:
         """Where delivery begins: at the committed offset, but for a fault that faust is known to have."""

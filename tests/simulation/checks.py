@@ -202,7 +202,7 @@ def _of_inputs(world: World, events: _Events) -> Iterator[str]:
 
 def _of_dead_letters(world: World, events: _Events) -> Iterator[str]:
     """Corrupt records are in bohdi.dead with their coordinates and bytes, and nothing else is."""
-    value_of = {_place(stored): stored.value for stored in world.corrupt if stored.topic in _OUTPUTS}
+    value_of = {_place(stored): stored.value for stored in world.corrupt if not _is_foreign(stored)}
     dead = {}
     for _, letter in world.tape.of(DEAD.name):
         place = _coordinates(letter)
@@ -237,6 +237,15 @@ def _of_verify(world: World, events: _Events) -> Iterator[str]:
 
 
 # ---- small parts -----------------------------------------------------------------------------------------------
+
+
+def _is_foreign(stored: Stored) -> bool:
+    """An event, though not one that anybody meant: on the feedback log it is counted, not buried."""
+    try:
+        codec.decode(stored.value)
+    except (codec.Undecodable, codec.NewerSchema):
+        return False
+    return stored.topic == FEEDBACK.name
 
 
 def _belongs(event: Event, topic: str) -> bool:

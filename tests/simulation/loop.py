@@ -186,6 +186,9 @@ class Process:
             for task in self._tasks:
                 task.cancel()
             self._loop.drain(self)
+            for task in self._tasks:
+                if task.done() and not task.cancelled():
+                    task.exception()  # asked for, so that asyncio does not miss it: who would hear of it is dead
             self._sweep()
             if not self._tasks:
                 return

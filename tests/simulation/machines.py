@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,17 @@ from typing import Any
 from bohdi_common.core.ids import derived_id
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import FEEDBACK
+from bohdi_common.events.topics import DEAD, FEEDBACK
 from bohdi_common.log import inbox
-from bohdi_common.log.port import LogFull, LogUnavailable
+from bohdi_common.log.port import LogFull, LogUnavailable, Record
 from bohdi_common.runtime import worker
 from bohdi_common.runtime.kafka_manager import KafkaManagerHost
 from bohdi_common.runtime.local_host import LocalHost
-from bohdi_common.runtime.manager_host import ManagerHost
 from bohdi_common.runtime.ordered_window import DeliveryGap, OrderedWindow
 from bohdi_common.runtime.shell import Clock, Service, Shell, record_of
 from services.bandit.handler import Bandit
 from services.bandit.runs import Runs
+from services.bandit.snapshots import Snapshots
 from services.generation.handler import Generation
 from services.judging.handler import Judging
 from services.tree_expansion.handler import TreeExpansion
@@ -34,6 +34,7 @@ from tests.simulation.broker import Broker, Client, Member, PartitionReader, ack
 from tests.simulation.disk import Disk, DiskLog
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.models import Models, ScriptedTraining
+from tests.simulation.tape import Tape
 from tests.simulation.trace import Trace
 from tests.simulation.weather import Weather
 
@@ -203,38 +204,36 @@ class Worker(Machine):
 
 
 class BanditMachine(Machine):
-    """The bandit on every partition of the feedback topic."""
+    """The bandit on every partition of the feedback topic, with snapshots on a disk that outlives it."""
 
-    def __init__(self, name: str, broker: Broker, around: Surroundings, skew_us: int) -> None:
+    def __init__(
+        self, name: str, broker: Broker, around: Surroundings, skew_us: int, snapshots: Path, every: int
+    ) -> None:
         super().__init__(name, around)
         self.runs: list[Runs] = []
         self.readers: list[PartitionReader] = []
         self.client: Client | None = None
         self._broker = broker
         self._clock = around.clock(skew_us)
+        self._snapshots = snapshots
+        self._every = every
 
     async def main(self, process: Process) -> None:
         self.runs, self.readers = [], []
         client = self.client = Client(self._broker, process)
         while self._broker.away:
             await asyncio.sleep(_BROKER_ASKED_EVERY_S)
-        of_process = KafkaManagerHost("bandit", None, None, Runs)  # type: ignore[arg-type]
+        host = _ManagersHost(self._broker.tape, self._keeper, self._every)
         async with asyncio.TaskGroup() as group:
             for partition in range(self._broker.tape.partitions(FEEDBACK.name)):
-                runs = Runs(partial(self.around.bandit, self._clock))
                 reader = PartitionReader(client, partition)
-                append = partial(of_process._append, client)
-                self.runs.append(runs)
+                manager = await asyncio.to_thread(host.host, reader, client)
+                self.runs.append(manager.manager)
                 self.readers.append(reader)
-                group.create_task(ManagerHost(reader, append, runs, already_asked=self._already_asked).run())
+                group.create_task(manager.run())
 
-    def _already_asked(self, requests: Sequence[Event]) -> set[str]:
-        if self._broker.away:
-            raise LogUnavailable("the broker is away")
-        tape = self._broker.tape
-        topics = {codec.topic_of(request).name for request in requests}
-        there = {stored.event_id for topic in sorted(topics) for _, stored in tape.of(topic)}
-        return there.intersection(request.event_id for request in requests)
+    def _keeper(self, partition: int) -> Snapshots:
+        return Snapshots(self._snapshots / f"{self.name}-{partition}", partial(self.around.bandit, self._clock))
 
     def paused(self, run_id: str) -> str:
         """Why the run is paused, as far as this bandit has read; empty when it is not."""
@@ -245,6 +244,27 @@ class BanditMachine(Machine):
         over = {run_id for runs in self.runs for run_id in runs.over}
         ends = [len(self._broker.tape.stored(FEEDBACK.name, reader.partition)) for reader in self.readers]
         return over.issuperset(run_ids) and [reader.position for reader in self.readers] == ends
+
+
+class _ManagersHost(KafkaManagerHost):
+    """The real one, but for how it looks into topics."""
+
+    def __init__(self, tape: Tape, keeper_of: Callable[[int], Snapshots], saved_every: int) -> None:
+        super().__init__("bandit", None, None, keeper_of, saved_every)  # type: ignore[arg-type]
+        self._tape = tape
+
+    def host(self, reader: PartitionReader, client: Client) -> Any:
+        """The `ManagerHost` of one partition."""
+        return self._host(reader, client)  # type: ignore[arg-type]
+
+    def _already_asked(self, requests: Sequence[Event]) -> set[str]:
+        topics = {codec.topic_of(request).name for request in requests}
+        there = {stored.event_id for topic in sorted(topics) for _, stored in self._tape.of(topic)}
+        return there.intersection(request.event_id for request in requests)
+
+    def _already_dead(self, records: Sequence[Record]) -> set[str]:
+        there = {stored.event_id for _, stored in self._tape.of(DEAD.name)}
+        return there.intersection(record.event_id for record in records)
 
 
 class Embedded(Machine):

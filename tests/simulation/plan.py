@@ -27,13 +27,15 @@ _ON_BROKER = (
     "pause", "cancel", "second_bandit",
 )  # fmt: skip
 _EMBEDDED = ("crash", "crash", "stop", "pause", "cancel")
+_NEVER = 10**9
 _RARE = {"cancel": 0.08}
 
 
 @dataclass(frozen=True)
 class Plan:
     """`faults`: how many come before all cease, `turns_between` them on average; `partitions` of each topic; `capacity`
-    of each worker and what it may hold unacknowledged for each in flight."""
+    of each worker and what it may hold unacknowledged for each in flight; a bandit's clock is ahead by `skew_us`; a
+    snapshot of the fold is kept every so many records."""
 
     mode: str
     settings: list[Settings]
@@ -44,6 +46,7 @@ class Plan:
     capacity: int
     held: int
     skew_us: int
+    saved_every: int
 
     @classmethod
     def of(cls, mode: str, chance: random.Random) -> Plan:
@@ -63,6 +66,7 @@ class Plan:
             capacity=chance.randrange(1, 5),
             held=chance.randrange(1, 4),
             skew_us=chance.choice((0, 0, 3_000_000, 40_000_000)),
+            saved_every=chance.choice((3, 10, 40, _NEVER, _NEVER)),
         )
 
 

@@ -39,6 +39,7 @@ _LOOK_EVERY_S = 1.0
 _PERSON_LOOKS_EVERY_S = 5.0
 _LAG_MAX_S = 8.0
 _AWAY_MAX_S = 15.0
+_IN_MEMORY = Path("/dev/shm")
 _LETTERS_MAX = 40  # bytes of a corrupt record
 
 
@@ -81,6 +82,11 @@ def run(seed: int, number: int) -> Result:
         seed, number, mode, findings, world.trace, world.loop.turns, len(tape.of(topics.FEEDBACK.name)),
         len(world.corrupt), world.faults_done,
     )  # fmt: skip
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Where the real code writes files; in memory where that can be."""
+    return tempfile.TemporaryDirectory(prefix="bohdi-simulation-", dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None)
 
 
 @contextmanager
@@ -219,13 +225,14 @@ class BrokerWorld(World):
         self.broker = Broker(self.loop, chance, self.weather, self.trace, self.plan.partitions)
         self.tape = self.broker.tape
         self.person = Process(self.loop, "person")
+        self._folder = _folder()
         self.bandits = [self._bandit("bandit", 0), self._bandit("bandit-2", self.plan.skew_us)]
         self.workers = [self._worker(name, name) for name in WORKERS]
         self.second_workers = [self._worker(f"{name}-2", name) for name in WORKERS]
         self.machines = [*self.bandits, *self.workers, *self.second_workers]
 
     def _bandit(self, name: str, skew_us: int) -> BanditMachine:
-        return BanditMachine(name, self.broker, self.around, skew_us)
+        return BanditMachine(name, self.broker, self.around, skew_us, Path(self._folder.name), self.plan.saved_every)
 
     def _worker(self, name: str, service: str) -> Worker:
         return Worker(name, service, self.broker, self.around, self.plan.capacity, self.plan.held)
@@ -278,6 +285,7 @@ class BrokerWorld(World):
     def close(self) -> None:
         super().close()
         self.person.kill()
+        self._folder.cleanup()
 
     # ---- faults ------------------------------------------------------------------------------------------------
 
@@ -359,7 +367,7 @@ class EmbeddedWorld(World):
     def __init__(self, mode: str, chance: random.Random) -> None:
         super().__init__(mode, chance)
         self.tape = Tape({})
-        self._folder = tempfile.TemporaryDirectory(prefix="bohdi-simulation-")
+        self._folder = _folder()
         disk = Disk(self.tape)
         disk.tape.add(record_of(self.runs[0].started), 0)
         disk.offset_of[topics.FEEDBACK.name, self.runs[0].started.event_id] = 0
