@@ -23,7 +23,7 @@ async def test_a_model_that_does_not_load_is_passed_over_and_the_others_are_eval
     log = SqliteLog.open(tmp_path / "log", create=True)
     started = codec.by_hand("run", "1", 1, "run_started", RunStarted(settings=settings(1)))
     await log.append([record_of(started), record_of(codec.by_hand("run", "2", 2, "run_finished", {}))])
-    evaluation = Evaluation(log, lambda model: Path(model.name), "benchmark", Path("benchmark"), accuracy)
+    evaluation = Evaluation("run", log, lambda model: Path(model.name), "benchmark", Path("benchmark"), accuracy)
     await evaluation.follow()
     await evaluation.follow()
     scored = [e.target_evaluated.model for _, e in feedback_events(log) if e.HasField("target_evaluated")]
