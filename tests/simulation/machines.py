@@ -163,9 +163,7 @@ class Worker(Machine):
         client = Client(self._broker, process)
         service = Watched(self.around.service(self.service, self.around.clock()), self.around, self._broker.tape)
         handle = worker.handling(Shell(service, self.around.clock()), client.append)
-        window = OrderedWindow(
-            handle, capacity=self._capacity, held_max=self._held_max, clock_s=self.around.loop.time
-        )
+        window = OrderedWindow(handle, capacity=self._capacity, held_max=self._held_max, clock_s=self.around.loop.time)
         group = self._broker.group(f"bohdi.{self.service}", service.topic.name)
         self.member = Member(group, client, window)
         group.join(self.member)
@@ -208,7 +206,9 @@ class Worker(Machine):
 class BanditMachine(Machine):
     """The bandit on every partition of the feedback topic, with snapshots on a disk that outlives it."""
 
-    def __init__(self, name: str, broker: Broker, around: Surroundings, skew_us: int, snapshots: Path, every: int) -> None:
+    def __init__(
+        self, name: str, broker: Broker, around: Surroundings, skew_us: int, snapshots: Path, every: int
+    ) -> None:
         super().__init__(name, around)
         self.runs: list[Runs] = []
         self.readers: list[PartitionReader] = []
@@ -268,7 +268,7 @@ class _ManagersHost(KafkaManagerHost):
 
 
 class Embedded(Machine):
-    """Everything in one process on one log. A host that ended is begun again with a RunResumed, until the run is over."""
+    """Everything in one process on one log. A host that ended is begun again with a RunResumed till the run is over."""
 
     def __init__(self, run_id: str, disk: Disk, inbox_folder: Path, around: Surroundings, capacity: int) -> None:
         super().__init__("host", around)
@@ -332,4 +332,3 @@ class Watched:
         self._around.handled.append((self._tape.moment, self.name, event))
         self._around.trace.note(self.name, "handles", event.event_id)
         return await self._service.handle(event)
-

@@ -51,9 +51,7 @@ class Plan:
     @classmethod
     def of(cls, mode: str, chance: random.Random) -> Plan:
         kinds = tuple(
-            kind
-            for kind in (_EMBEDDED if mode == EMBEDDED else _ON_BROKER)
-            if chance.random() < _RARE.get(kind, 0.5)
+            kind for kind in (_EMBEDDED if mode == EMBEDDED else _ON_BROKER) if chance.random() < _RARE.get(kind, 0.5)
         )
         if mode == TWO_BANDITS:
             kinds += ("second_bandit", "lag")
