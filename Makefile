@@ -4,9 +4,11 @@ READY := $(VENV)/ready
 BIN := $(VENV)/bin
 SEED ?= 0
 DIR ?= runs/demo
+N ?= 2000
+FIRST ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study rebirth chaos kafka kafka-jars proto lock clean
+.PHONY: help demo test lint bench study rebirth simulate chaos kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +33,9 @@ study: $(READY)  ## the comparison of methods over seeds (an hour or two), into 
 
 rebirth: $(READY) ## simulate Introspection-Rebirth (10 seconds), into docs/rebirth.md
 	$(BIN)/python -m benchmarks.rebirth_study
+
+simulate: $(READY) ## N schedules of the simulator from number FIRST of SEED on (2,000 others are in make test)
+	$(BIN)/python -m tests.simulation --schedules $(N) --seed $(SEED) --first $(FIRST)
 
 chaos: $(READY) kafka-jars  ## kill services and broker under load, account for every record; SEED=
 	$(BIN)/python -W ignore -m tests.chaos --seed $(SEED)

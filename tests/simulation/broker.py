@@ -137,7 +137,7 @@ class Broker:
         return self.groups[name]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Sent:
     """One append under way: the batches that have not arrived, and whether any of it went wrong."""
 
@@ -224,17 +224,14 @@ class Group:
         self.members.append(member)
         self.rebalance(f"{member.process.name} joins")
 
-    def leave(self, member: Member, after_s: float = 0.0) -> None:
-        """`after_s`: until the group notices; the partitions of a member that died wait so long."""
-        self._broker.later(after_s, self._left, member)
-
-    def dies(self, member: Member) -> None:
-        self.leave(member, self._broker.chance.uniform(0, _SESSION_S))
-
-    def _left(self, member: Member) -> None:
+    def leave(self, member: Member) -> None:
         if member in self.members:
             self.members.remove(member)
             self.rebalance(f"{member.process.name} is gone")
+
+    def dies(self, member: Member) -> None:
+        """The group notices when the session of a member is over; so long its partitions wait."""
+        self._broker.later(self._broker.chance.uniform(0, _SESSION_S), self.leave, member)
 
     def rebalance(self, why: str) -> None:
         """Takes everything from everyone and deals it out anew."""
@@ -275,7 +272,7 @@ class Group:
         return self._broker.trace.note(member.process.name, "commits", self.topic, dict(offsets))
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """A group's member, as a host on faust has it: deliveries come out of a buffer that outlives rebalances, and an
     acknowledgement counts for whatever the partition's assignment is now, not for the one it was delivered under."""
@@ -389,6 +386,8 @@ class Member:
 
     def lose_connection(self) -> None:
         """Goes on without knowing that the group has put it out; comes back later."""
+        if not self.connected:
+            return
         self.connected = False
         self.group.leave(self)
         self._broker.trace.note(self.process.name, "loses its connection")

@@ -39,6 +39,16 @@ _OUTPUTS = {
     ANSWERS.name: ("harvest_judged", "harvest_failed"),
     TRAINING_REQUESTS.name: ("target_promoted", "training_failed"),
 }
+# What can come of an input of one topic alone: topic, where its outcome stands, and the outcome.
+_ANSWERED_BY = (
+    (SPROUT_REQUESTS.name, FEEDBACK.name, "domains_sprouted"),
+    (SPROUT_REQUESTS.name, FEEDBACK.name, "sprout_failed"),
+    (HARVEST_REQUESTS.name, ANSWERS.name, "answers_written"),
+    (HARVEST_REQUESTS.name, FEEDBACK.name, "rehearsal_answered"),
+    (ANSWERS.name, FEEDBACK.name, "harvest_judged"),
+    (TRAINING_REQUESTS.name, FEEDBACK.name, "target_promoted"),
+    (TRAINING_REQUESTS.name, FEEDBACK.name, "training_failed"),
+)
 _SHOWN_MAX = 10
 
 
@@ -167,16 +177,11 @@ def _of_requests(world: World, events: _Events) -> Iterator[str]:
                 yield f"{_at(stored)}: {request_hash} is asked, no decision that counts asked for it"
             elif moment < asked:
                 yield f"{_at(stored)}: {request_hash} is asked before its decision stood in the log"
-    for topic, outputs in _OUTPUTS.items():
-        where = (ANSWERS.name, FEEDBACK.name) if topic == HARVEST_REQUESTS.name else (FEEDBACK.name,)
+    for topic, where, outcome in _ANSWERED_BY:
         causes = events.first_moments((topic,), _kinds_of(topic))
-        if topic == HARVEST_REQUESTS.name:
-            outputs = ("answers_written", "rehearsal_answered")
-        elif topic == ANSWERS.name:
-            outputs = ("harvest_judged",)
-        for about, moment in events.first_moments(where, outputs).items():
+        for about, moment in events.first_moments((where,), (outcome,)).items():
             if causes.get(about, moment) >= moment:
-                yield f"{about} is answered ({outputs[0]}) before it was asked"
+                yield f"{about} is answered ({outcome}) before it was asked"
 
 
 def _of_inputs(world: World, events: _Events) -> Iterator[str]:

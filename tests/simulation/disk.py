@@ -16,7 +16,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.weather import Weather
 
 
-@dataclass
+@dataclass(eq=False)
 class _Append:
     records: Sequence[Record]
     done: Done | None
@@ -74,13 +74,11 @@ class DiskLog:
         return await append.answer
 
     def _commit(self, append: _Append) -> None:
-        if append not in self._waiting:
-            return
-        self._waiting.remove(append)
-        if self._weather.chance.random() < self._weather.disk_full:
-            self._answer(append, LogFull("the disk is full"))
-        else:
-            self._answer(append, self._write(append))
+        """Commits in the order of the calls, each whole: those before this one too."""
+        while append in self._waiting:
+            first = self._waiting.pop(0)
+            full = self._weather.chance.random() < self._weather.disk_full
+            self._answer(first, LogFull("the disk is full") if full else self._write(first))
 
     def _write(self, append: _Append) -> list[int]:
         offsets, written = self._disk.commit(append)

@@ -268,7 +268,7 @@ class _ManagersHost(KafkaManagerHost):
 
 
 class Embedded(Machine):
-    """Everything in one process on one log. A host that ended is begun again with a RunResumed, until the run is over."""
+    """Everything in one process on one log. A host that ended is begun again with a RunResumed till the run is over."""
 
     def __init__(self, run_id: str, disk: Disk, inbox_folder: Path, around: Surroundings, capacity: int) -> None:
         super().__init__("host", around)

@@ -39,28 +39,40 @@ _LOOK_EVERY_S = 1.0
 _PERSON_LOOKS_EVERY_S = 5.0
 _LAG_MAX_S = 8.0
 _AWAY_MAX_S = 15.0
+_LINES_SHOWN = 60
+_BANDITS_SHOWN = 2
 _IN_MEMORY = Path("/dev/shm")
 _LETTERS_MAX = 40  # bytes of a corrupt record
 
 
 @dataclass(frozen=True)
 class Result:
-    """`findings`: all that was wrong, in words. `trace`: what happened."""
+    """`findings`: all that was wrong, in words. `trace`: what happened. `tape`: what the log took."""
 
     seed: int
     number: int
     mode: str
     findings: list[str]
     trace: Trace
+    tape: Tape
     turns: int
-    events: int
-    corrupt: int
-    faults: int
 
     def report(self) -> str:
-        """The findings, and the command that shows this very schedule again."""
-        again = f"python -m tests.simulation --schedules 1 --seed {self.seed} --first {self.number} --trace"
-        return "\n".join([f"schedule {self.number} of seed {self.seed} ({self.mode}):", *self.findings, again])
+        """The findings, how it came to them, and the command that shows this very schedule again, whole."""
+        return "\n".join(
+            [
+                f"schedule {self.number} of seed {self.seed} ({self.mode}): {len(self.findings)} findings",
+                *self.findings,
+                "the last that happened:",
+                self.trace.text(_LINES_SHOWN),
+                f"again: {replay(self.seed, self.number)}",
+            ]
+        )
+
+
+def replay(seed: int, number: int) -> str:
+    """The command that runs one schedule again and prints all that happens in it."""
+    return f"python -m tests.simulation --seed {seed} --first {number} --schedules 1 --trace"
 
 
 def mode_of(number: int) -> str:
@@ -77,11 +89,7 @@ def run(seed: int, number: int) -> Result:
         world.run()
         findings = world.findings()
         world.close()
-    tape = world.tape
-    return Result(
-        seed, number, mode, findings, world.trace, world.loop.turns, len(tape.of(topics.FEEDBACK.name)),
-        len(world.corrupt), world.faults_done,
-    )  # fmt: skip
+    return Result(seed, number, mode, findings, world.trace, world.tape, world.loop.turns)
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
@@ -214,8 +222,11 @@ class World:
 
     def standing(self) -> str:
         """Where everything stands, in a line."""
-        states = [f"{b.run_id} {b.state.sequence} events, round {b.state.round}.{b.state.step}, {b.state.open_slots} open, "
-                  f"{b.state.paused or b.state.stalled or b.state.finished}" for b in self.around.bandits[-2:]]  # fmt: skip
+        states = [
+            f"{bandit.run_id} after {bandit.state.sequence} events in round {bandit.state.round}.{bandit.state.step}, "
+            f"{bandit.state.open_slots} slots open, {bandit.state.paused or bandit.state.finished or 'going on'}"
+            for bandit in self.around.bandits[-_BANDITS_SHOWN:]
+        ]
         return f"turn {self.loop.turns}, {self.loop.time():.0f} s; {'; '.join(states)}"
 
 

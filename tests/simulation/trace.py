@@ -38,11 +38,12 @@ class Trace:
             whole.update(repr(line).encode("utf-8", "surrogatepass"))
         return whole.hexdigest()
 
-    def text(self) -> str:
-        """One line a happening: turn of the loop, time, who, what."""
+    def text(self, lines_max: int | None = None) -> str:
+        """One line a happening: turn of the loop, time, who, what; all of them, or only the last ones."""
+        lines = self.lines if lines_max is None else self.lines[-lines_max:]
         return "\n".join(
             f"{line.turn:6d} {line.time_s:9.3f}s  {line.who:<18} {line.what} {' '.join(map(_shown, line.about))}"
-            for line in self.lines
+            for line in lines
         )
 
 
