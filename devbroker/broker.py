@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
 from devbroker.security import PASSWORD, USER, Certificates
 
 ROOT = Path(__file__).parents[1]
@@ -26,19 +27,21 @@ _POLL_S = 0.1
 _HEAP = "512m"
 # ApiVersions, the request with which every client begins: length, api key 18, version 0, correlation id 1, no name.
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-# Above the largest record that Bohdi writes, headers and framing included.
-_MESSAGE_BYTES = 5 * 1024 * 1024
+_MESSAGE_BYTES = RECORD_BYTES_MAX + OVERHEAD_BYTES_MAX
 
 
 class BrokerFailed(RuntimeError):
     """The broker did not start. The message says where its log is."""
 
 
-def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(other_than: int = 0) -> int:
+    """A port on loopback that nobody listens on now. The kernel may give one number twice, and a broker whose two
+    listeners have one port does not start: `other_than` is never given."""
+    with socket.socket() as one, socket.socket() as another:  # both open, so their numbers differ
+        for probe in (one, another):
+            probe.bind(("127.0.0.1", 0))
+        ports = [int(probe.getsockname()[1]) for probe in (one, another)]
+    return next(port for port in ports if port != other_than)
 
 
 @dataclass
@@ -49,8 +52,11 @@ class Broker:
     port: int = field(default_factory=free_port)
     secure: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    _controller_port: int = field(default_factory=free_port, init=False)
+    _controller_port: int = field(default=0, init=False)
     certificates: Certificates | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._controller_port = free_port(self.port)
 
     @property
     def bootstrap(self) -> str:
@@ -149,7 +155,8 @@ class Broker:
         format = _java(tool, "format", "-t", told.split()[-1], "-c", str(properties), *scram)
         made = subprocess.run(format, capture_output=True, text=True, check=False)
         if made.returncode:
-            raise BrokerFailed(f"the data folder of the broker cannot be made: {made.stderr.strip()[-300:]}")
+            said = (made.stderr.strip() or made.stdout.strip() or f"exit {made.returncode}").splitlines()[0]
+            raise BrokerFailed(f"{self.folder}: the broker's data folder cannot be made: {said}")
 
     def _properties(self) -> dict[str, object]:
         client = "SASL_SSL" if self.secure else "PLAINTEXT"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_RECORD_BYTES = 4 * 1024 * 1024
+from bohdi_common.core.limits import RECORD_BYTES_MAX
+
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -22,7 +23,7 @@ class Topic:
     kinds: tuple[str, ...]
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
-    max_record_bytes: int = MAX_RECORD_BYTES
+    max_record_bytes: int = RECORD_BYTES_MAX
 
 
 FEEDBACK = Topic(

@@ -13,9 +13,10 @@ from aiokafka import errors as kafka_errors
 from kafka import KafkaConsumer
 from kafka import TopicPartition as PythonPartition
 
+from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
 from bohdi_common.log import kafka_apart
 from bohdi_common.log.kafka_faults import log_errors
-from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, stored
+from bohdi_common.log.kafka_records import stored
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogCorrupt, LogUnavailable, Stored
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from kafka.partitioner.default import murmur2
 
+from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
 from bohdi_common.log.port import Headers, LogError, Record, Stored
 
 EVENT_ID = "event-id"
-RECORD_BYTES_MAX = 4 * 1024 * 1024  # of a value
-OVERHEAD_BYTES_MAX = 64 * 1024  # of key, headers and framing beside it
 
 
 def partition_of(key: str, partitions: int) -> int:

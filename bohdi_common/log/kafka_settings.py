@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 PREFIX = "BOHDI_KAFKA"
 _CLIENT = "bohdi"
 _SECURITIES = ("plaintext", "tls", "sasl_tls")
@@ -36,7 +38,7 @@ class KafkaSettings:
     key: Path | None = None
     user: str = ""
     mechanism: str = _MECHANISMS[0]
-    password: str = field(default="", repr=False)
+    password: SecretStr = field(default_factory=lambda: SecretStr(""))
 
     @classmethod
     def from_environment(
@@ -71,7 +73,7 @@ class KafkaSettings:
             raise BadSetting(
                 f"{PREFIX}_SECURITY is sasl_tls: set {PREFIX}_USER, and {PREFIX}_PASSWORD or {PREFIX}_PASSWORD_FILE"
             )
-        if self.security == "plaintext" and (self.user or self.password or self.ca or self.certificate):
+        if self.security == "plaintext" and (self.user or self.password or self.ca or self.certificate or self.key):
             raise BadSetting(
                 f"{PREFIX}_SECURITY is plaintext, and yet a user, password or certificate is given: set it to tls or "
                 "sasl_tls, or unset the others"
@@ -102,7 +104,10 @@ class KafkaSettings:
         if self.security == "tls":
             return told | {"broker_credentials": faust.SSLCredentials(self._context())}
         credentials = faust.SASLCredentials(
-            username=self.user, password=self.password, ssl_context=self._context(), mechanism=self.mechanism
+            username=self.user,
+            password=self.password.get_secret_value(),
+            ssl_context=self._context(),
+            mechanism=self.mechanism,
         )
         return told | {"broker_credentials": credentials}
 
@@ -115,7 +120,7 @@ class KafkaSettings:
                 "security_protocol": "SASL_SSL",
                 "sasl_mechanism": self.mechanism,
                 "sasl_plain_username": self.user,
-                "sasl_plain_password": self.password,
+                "sasl_plain_password": self.password.get_secret_value(),
             }
         return secured
 
@@ -145,12 +150,14 @@ def _file(told: Mapping[str, str], name: str) -> Path | None:
     return Path(value) if value else None
 
 
-def _password(told: Mapping[str, str]) -> str:
+def _password(told: Mapping[str, str]) -> SecretStr:
     """From the variable, or from the first line of the file that another names."""
-    file = _file(told, "PASSWORD_FILE")
+    file, given = _file(told, "PASSWORD_FILE"), told.get(f"{PREFIX}_PASSWORD", "")
     if file is None:
-        return told.get(f"{PREFIX}_PASSWORD", "")
+        return SecretStr(given)
+    if given:
+        raise BadSetting(f"{PREFIX}_PASSWORD and {PREFIX}_PASSWORD_FILE are both set: unset one")
     try:
-        return file.read_text(encoding="utf-8").split("\n")[0].rstrip("\r")
+        return SecretStr(file.read_text(encoding="utf-8").split("\n")[0].rstrip("\r"))
     except (OSError, UnicodeDecodeError):
         raise BadSetting(f"{PREFIX}_PASSWORD_FILE: cannot be read as text: {str(file)!r}") from None

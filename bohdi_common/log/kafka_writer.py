@@ -10,7 +10,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 
-from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, encoded
+from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
+from bohdi_common.log.kafka_records import encoded
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import Headers, LogError, LogUnavailable, Record
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from bohdi_common.core.limits import RECORD_BYTES_MAX
 from bohdi_common.log.port import Done, LogBusy, LogCorrupt, LogError, LogFull, Record, Stored
 from bohdi_common.log.sqlite_file import (
     APPLICATION_ID,
@@ -36,7 +37,6 @@ from bohdi_common.log.sqlite_file import (
     wal_of,
 )
 
-RECORD_BYTES_MAX = 4 * 1024 * 1024
 APPENDS_WAITING_MAX = 1024
 APPENDS_PER_COMMIT_MAX = 256
 

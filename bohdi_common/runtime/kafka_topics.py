@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 
+from bohdi_common.core.limits import OVERHEAD_BYTES_MAX
 from bohdi_common.events.topics import FEEDBACK, TOPICS, Topic
 from bohdi_common.log.kafka_faults import log_errors
-from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX
 from bohdi_common.log.kafka_settings import KafkaSettings
 
 _BOOTSTRAP_MS = 8_000

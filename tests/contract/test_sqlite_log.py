@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bohdi_common.core.limits import RECORD_BYTES_MAX
 from bohdi_common.log import sqlite
 from bohdi_common.log.port import Done, LogError
 from bohdi_common.log.sqlite import SqliteLog
@@ -29,10 +30,10 @@ class TestSqliteLog(EventLogContract):
         assert log.cursor("judge", "facts") == 1
 
     async def test_a_record_over_the_limit_is_refused(self, log: SqliteLog) -> None:
-        at_limit = record("a", value=bytes(sqlite.RECORD_BYTES_MAX))
+        at_limit = record("a", value=bytes(RECORD_BYTES_MAX))
         await log.append([at_limit])
         with pytest.raises(LogError, match="event 'b' has 4194305 bytes, over 4194304"):
-            await log.append([record("b", value=bytes(sqlite.RECORD_BYTES_MAX + 1))])
+            await log.append([record("b", value=bytes(RECORD_BYTES_MAX + 1))])
         assert ids(log) == ["a"]
 
     async def test_more_callers_than_the_queue_holds_are_all_served(self, log: SqliteLog) -> None:

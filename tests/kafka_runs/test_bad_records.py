@@ -16,12 +16,12 @@ from aiokafka import AIOKafkaProducer
 
 from bohdi.dead_letters import Letter
 from bohdi.verify_run import verify_on_kafka
+from bohdi_common.core.limits import RECORD_BYTES_MAX
 from bohdi_common.core.state import ALL_ROUNDS_DONE
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, FEEDBACK, HARVEST_REQUESTS, TOPICS, Topic
 from bohdi_common.log.kafka_reader import KafkaReader
-from bohdi_common.log.kafka_records import RECORD_BYTES_MAX
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.log.port import LogError, Record, Stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def test_what_is_no_address_is_named(address: str) -> None:
         ({"SECURITY": "sasl_tls", "USER": "me"}, r"set BOHDI_KAFKA_USER, and BOHDI_KAFKA_PASSWORD or"),
         ({"USER": "me", "PASSWORD": SECRET}, r"BOHDI_KAFKA_SECURITY is plaintext, and yet a user"),
         ({"PASSWORD_FILE": "/nowhere"}, r"BOHDI_KAFKA_PASSWORD_FILE: no such file"),
+        ({"PASSWORD": SECRET, "PASSWORD_FILE": __file__}, r"are both set: unset one"),
         ({"SECURITY": "tls", "KEY": __file__}, r"BOHDI_KAFKA_CERTIFICATE and BOHDI_KAFKA_KEY belong together"),
         ({"SECURITY": "tls", "CA": __file__}, r"no PEM files that fit"),
     ],
@@ -60,5 +62,5 @@ def test_a_password_comes_from_a_file_without_its_line_end_and_stands_in_no_text
     file.write_text(f"{SECRET}\n")
     told = settings(**{"": HERE}, SECURITY="sasl_tls", USER="me", PASSWORD_FILE=str(file))
     assert told.for_aiokafka()["sasl_plain_password"] == told.for_kafka_python()["sasl_plain_password"] == SECRET
-    assert SECRET not in repr(told) and SECRET not in str(told)
+    assert SECRET not in repr(told) and SECRET not in str(told) and SECRET not in repr(asdict(told))
     assert SECRET not in repr(told.for_faust()["broker_credentials"])
