@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
 
-from bohdi_common.log.kafka_records import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, stored
+from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
+from bohdi_common.log.kafka_records import stored
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogUnavailable, Stored
 
