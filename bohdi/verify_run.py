@@ -51,19 +51,27 @@ def verify_on_kafka(place: RunPlace) -> dict[str, Any]:
     report = Report()
     records = _Records(_OfRun(place), passes_over=True)
     benchmarks, absent = _benchmarks(events(place))
+    dead = list(place.records(DEAD.name))
     found = list(
         problems(
             records.of(FEEDBACK.name),
             place.versions,
             requests=chain.from_iterable(map(records.of, _REQUESTS)),
             benchmarks=benchmarks,
+            buried=_buried(dead, next(place.records(FEEDBACK.name)).partition),
             report=report,
         )
     )
     if report.versions_absent:
         absent.append(f"{place.versions}: the folders of {report.versions_absent} promoted versions")
-    dead = sum(1 for _ in place.records(DEAD.name))
-    return _result([*found, *records.unfit], absent, report, dead)
+    return _result([*found, *records.unfit], absent, report, len(dead))
+
+
+def _buried(dead: Iterable[Stored], partition: int) -> set[int]:
+    """Offsets in a partition of the feedback log of the records that stand among the dead letters."""
+    told = (dict(stored.headers) for stored in dead)
+    here = (t["offset"] for t in told if (t.get("topic"), t.get("partition")) == (FEEDBACK.name, str(partition)))
+    return {int(offset) for offset in here if offset.isdigit()}
 
 
 class _Readable(Protocol):

@@ -12,7 +12,7 @@ end with the state that the fold gives.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bohdi.verify import agreement
@@ -35,16 +35,18 @@ def problems(
     *,
     requests: Iterable[tuple[int, Event]] = (),
     benchmarks: Sequence[Path] = (),
+    buried: Collection[int] = (),
     report: Report | None = None,
 ) -> Iterator[Problem]:
     """All that is wrong with the runs whose feedback events these are, each event with its offset, in log order.
 
     `versions`: the folder of promoted versions; None: they are not looked at. `requests`: what the request topics (and
     bohdi.answers) hold, each with its offset in its topic. `benchmarks`: files whose questions must not have been
-    asked. `report` is filled while this is read. Raises BadBenchmark for a benchmark that cannot be read.
+    asked. `buried`: offsets of feedback records that stand among the dead letters: they moved nothing, and what is
+    wrong with them is known. `report` is filled while this is read. Raises BadBenchmark for one that cannot be read.
     """
     report = Report() if report is None else report
-    for problem in _problems(events, versions, requests, tuple(benchmarks), report):
+    for problem in _problems(events, versions, requests, tuple(benchmarks), buried, report):
         report.problems += 1
         yield problem
 
@@ -59,6 +61,7 @@ def _problems(
     versions: Path | None,
     requests: Iterable[tuple[int, Event]],
     benchmarks: tuple[Path, ...],
+    buried: Collection[int],
     report: Report,
 ) -> Iterator[Problem]:
     gate = decontamination(benchmarks).refuses if benchmarks else None
@@ -70,6 +73,8 @@ def _problems(
             report.runs += 1
         run, fold = runs[event.run_id]
         run.take(event)
+        if offset in buried:
+            run.found.clear()
         fold.take(event)
         promoted = versions is not None and event.HasField("target_promoted")
         if run.found or promoted:

@@ -19,7 +19,7 @@ from bohdi_common.events.events_pb2 import Event
 from bohdi_common.log import inbox
 from bohdi_common.log.port import Done, EventLog, Stored
 from bohdi_common.runtime.manager_host import Manager, ManagerHost
-from bohdi_common.runtime.shell import Service, Shell, record_of
+from bohdi_common.runtime.shell import Clock, Service, Shell, record_of, wall_clock_us
 
 _INBOX_POLL_S = 0.25
 _DEFAULT_CAPACITY = 64
@@ -46,6 +46,7 @@ class LocalHost:
     companions: Sequence[Callable[[], Awaitable[None]]] = ()
     on_event: Callable[[Event], None] = field(default=lambda event: None)
     drain_s: float = 10.0
+    clock: Clock = wall_clock_us
     in_flight: dict[str, int] = field(default_factory=dict, init=False)
     _past: int = field(default=sys.maxsize, init=False)
     _over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -88,7 +89,7 @@ class LocalHost:
 
     def _intakes(self, group: asyncio.TaskGroup, bandit_host: ManagerHost) -> list[Coroutine[Any, Any, None]]:
         """What takes something in: the services, the bandit, and the inbox."""
-        services = [self._consume(group, Shell(service)) for service in self.services]
+        services = [self._consume(group, Shell(service, self.clock)) for service in self.services]
         return [*services, bandit_host.run(), self._commands()]
 
     async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, FEEDBACK
 from bohdi_common.log import inbox
-from bohdi_common.log.port import LogFull, LogUnavailable, Record
+from bohdi_common.log.port import LogFull, LogUnavailable
 from bohdi_common.runtime import worker
 from bohdi_common.runtime.kafka_manager import KafkaManagerHost
 from bohdi_common.runtime.local_host import LocalHost
@@ -262,9 +263,8 @@ class _ManagersHost(KafkaManagerHost):
         there = {stored.event_id for topic in sorted(topics) for _, stored in self._tape.of(topic)}
         return there.intersection(request.event_id for request in requests)
 
-    def _already_dead(self, records: Sequence[Record]) -> set[str]:
-        there = {stored.event_id for _, stored in self._tape.of(DEAD.name)}
-        return there.intersection(record.event_id for record in records)
+    def _already_dead(self, ids: AbstractSet[str]) -> set[str]:
+        return {stored.event_id for _, stored in self._tape.of(DEAD.name)} & ids
 
 
 class Embedded(Machine):
@@ -286,7 +286,7 @@ class Embedded(Machine):
         log = self._log = DiskLog(self._disk, process, around.weather, around.trace)
         services = [Watched(around.service(name, clock), around, self._disk.tape) for name in WORKERS]
         bandit = around.bandit(clock, self.run_id)
-        host = LocalHost(log, services, bandit, self.inbox, capacity=self._capacity)
+        host = LocalHost(log, services, bandit, self.inbox, capacity=self._capacity, clock=clock)
         self._starts += 1
         resumed_id = derived_id(self.run_id, "run_resumed", log.end(FEEDBACK.name))
         resumed = codec.by_hand(self.run_id, resumed_id, clock(), "run_resumed", {})
