@@ -58,7 +58,9 @@ class KafkaPlace:
         return KafkaReader(self.kafka, self.partition)
 
     def records(self, topic: str, start: int = 0) -> Iterator[Stored]:
-        for number in range(KafkaReader(self.kafka).partitions(topic)):
+        """The run is what stands in its own partition of the feedback log; requests are spread."""
+        spread = range(KafkaReader(self.kafka).partitions(topic))
+        for number in [self.partition] if topic == FEEDBACK.name else spread:
             for stored in KafkaReader(self.kafka, number).read(topic, start):
                 if _run_of(stored) in (self.run_id, None):
                     yield stored
