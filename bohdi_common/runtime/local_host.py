@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from bohdi_common.core.state import RunState
+from bohdi_common.core.state import ALL_ROUNDS_DONE, RunState
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.log import inbox
 from bohdi_common.log.port import Done, EventLog, Stored
@@ -94,14 +94,14 @@ class LocalHost:
 
     async def _wind_down(self, intakes: list[asyncio.Task[None]], companions: list[asyncio.Task[None]]) -> None:
         """Takes in no more, lets what is in flight finish within `drain_s` (what does not is done again after a
-        resume), and, after a finished run, waits for the companions."""
+        resume), and, after a run that came to its end, waits for the companions; one that was cancelled ends now."""
         for intake in intakes:
             intake.cancel()
         if self._handling:
             await asyncio.wait(self._handling, timeout=self.drain_s)
         for task in self._handling:
             task.cancel()
-        if self.bandit.state.finished and companions:
+        if self.bandit.state.finished == ALL_ROUNDS_DONE and companions:
             await asyncio.wait(companions)
         for companion in companions:
             companion.cancel()
