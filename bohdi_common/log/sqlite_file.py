@@ -218,9 +218,23 @@ class SqliteReader:
     def check(self) -> None:
         """The cheap check at opening: format, both ends of each topic, done marks; its time does not grow with the
         topics. Raises LogCorrupt or LogNewer."""
+        with self._one_moment():
+            self._check()
+
+    def _check(self) -> None:
         self.check_format()
         for problem in self.problems_at_the_ends():
             raise LogCorrupt(f"{self.path}: {problem}; restore it from a copy, `bohdi verify` lists what is wrong")
+
+    @contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """All queries within see the log as it is now: a host may append between two of them."""
+        self.query("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(LogError):  # a damaged file may have ended it
+                self.query("ROLLBACK")
 
     def problems_at_the_ends(self) -> Iterator[str]:
         """One line for each thing wrong at a topic's first or last record or in the done marks."""
