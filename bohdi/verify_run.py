@@ -36,10 +36,11 @@ def verify_folder(folder: RunFolder) -> dict[str, Any]:
     found += problems(
         records.of(FEEDBACK.name),
         folder.versions,
-        requests=chain.from_iterable(map(records.of, _REQUESTS)),
+        requests=records.requests(),
         benchmarks=benchmarks,
         report=report,
     )
+    absent += records.unread
     if report.versions_absent:
         absent.append(f"{folder.versions}: the folders of {report.versions_absent} promoted versions")
     return _result([*found, *records.unfit], absent, report, reader.end(DEAD.name))
@@ -56,12 +57,13 @@ def verify_on_kafka(place: RunPlace) -> dict[str, Any]:
         problems(
             records.of(FEEDBACK.name),
             place.versions,
-            requests=chain.from_iterable(map(records.of, _REQUESTS)),
+            requests=records.requests(),
             benchmarks=benchmarks,
             buried=_buried(dead, next(place.records(FEEDBACK.name)).partition),
             report=report,
         )
     )
+    absent += records.unread
     if report.versions_absent:
         absent.append(f"{place.versions}: the folders of {report.versions_absent} promoted versions")
     return _result([*found, *records.unfit], absent, report, len(dead))
@@ -93,6 +95,12 @@ class _Records:
     reader: _Readable
     passes_over: bool = False  # what holds no event is no problem: others may write here
     unfit: list[Problem] = field(default_factory=list)  # records that hold no event, or another than they say
+    unread: list[str] = field(default_factory=list)
+
+    def requests(self) -> Iterator[tuple[int, Event]]:
+        """What the request topics hold, to be read after the run's own log. Where that is damaged they give nothing:
+        nobody can tell what a decision behind the damage asked for from what none did."""
+        return chain.from_iterable(self.of(topic) for topic in _REQUESTS if not self.unread)
 
     def of(self, topic: str) -> Iterator[tuple[int, Event]]:
         try:
@@ -116,7 +124,7 @@ class _Records:
                     self._note(topic, stored.offset, "the record's id or key is not that of its event")
                 yield stored.offset, event
         except LogCorrupt:
-            return
+            self.unread.append(f"what stands behind the damaged record of {topic}, and what follows from it")
 
     def _note(self, topic: str, offset: int, what: str) -> None:
         self.unfit.append(Problem(f"{topic} offset {offset}", what, Kind.LOG))

@@ -100,3 +100,15 @@ def test_an_event_under_another_ones_record_id_is_found(folder: Path) -> None:
     assert [(p["where"], p["what"]) for p in found] == [
         (f"bohdi.feedback offset {end}", "the record's id or key is not that of its event")
     ]
+
+
+def test_behind_a_damaged_record_nothing_is_held_against_the_run(folder: Path) -> None:
+    victim = list(RunFolder(folder).read().read("bohdi.feedback"))[40]
+    log = RunFolder(folder).log
+    content = bytearray(log.read_bytes())
+    content[content.index(victim.value) + len(victim.value) // 2] ^= 0x01
+    log.write_bytes(content)
+    report = verify_folder(RunFolder(folder))
+    assert [problem["where"] for problem in report["problems"]] == ["log file"]
+    assert "offset 40: the record is not what was written" in report["problems"][0]["what"]
+    assert report["absent"][0] == "what stands behind the damaged record of bohdi.feedback, and what follows from it"
