@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9092)
     parser.add_argument("--folder", type=Path, default=ROOT / ".kafka" / "data")
     arguments = parser.parse_args()
-    broker = Broker(arguments.folder.absolute(), arguments.port)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
+    broker = Broker(arguments.folder.absolute(), arguments.port)
     try:
         with broker:
             print(f"Kafka answers on {broker.bootstrap}: export BOHDI_KAFKA={broker.bootstrap}", flush=True)

@@ -90,19 +90,17 @@ class Broker:
     def start(self) -> None:
         """Returns once it answers; the first time it makes its data folder. Raises BrokerFailed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not LIBS.is_dir():
-            raise BrokerFailed(f"no Kafka in {LIBS}: run devbroker/install.sh (make does)")
-        properties = self.folder / "server.properties"
-        if not properties.exists():
-            if self.secure:
-                self.certificates = Certificates.make(self.folder / "tls")
-            properties.write_text("\n".join(f"{k}={v}" for k, v in self._properties().items()) + "\n")
-            self._format(properties)
+        self._check()
+        properties = self._prepared()
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 _java("kafka.Kafka", str(properties)), stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except BaseException:  # Ctrl-C too: nothing else would end it
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Ends it in order; hard if that takes too long."""
@@ -125,6 +123,31 @@ class Broker:
         self.stop()
         self.start()
 
+    def _check(self) -> None:
+        """Raises BrokerFailed for what would keep it from starting, or let another's answer pass for its own."""
+        if not LIBS.is_dir():
+            raise BrokerFailed(f"no Kafka in {LIBS}: run devbroker/install.sh (make does)")
+        if shutil.which("java") is None:
+            raise BrokerFailed("no java on the PATH: install Java 17 or newer (Debian: openjdk-17-jre-headless)")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker: a port just left is free
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError as error:
+                reason = f"cannot be listened on ({error.strerror}): end what is there or give another --port"
+                raise BrokerFailed(f"{self.bootstrap} {reason}") from None
+
+    def _prepared(self) -> Path:
+        """The properties, written anew: a kept folder may be started on other ports. Formats a new folder."""
+        if self.secure and self.certificates is None:
+            self.certificates = Certificates.make(self.folder / "tls")
+        properties = self.folder / "server.properties"
+        properties.write_text("\n".join(f"{k}={v}" for k, v in self._properties().items()) + "\n")
+        if not (self.folder / "formatted").exists():
+            self._format(properties)
+            (self.folder / "formatted").touch()
+        return properties
+
     def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + READY_S
         log = self.folder / "broker.log"
@@ -134,7 +157,6 @@ class Broker:
             if self._answers():
                 return
             time.sleep(_POLL_S)
-        self.kill()
         raise BrokerFailed(f"the broker was not ready within {READY_S:.0f} s: see {log}")
 
     def _answers(self) -> bool:

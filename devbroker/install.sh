@@ -3,7 +3,7 @@
 # Debian), else says what is missing.
 set -eu
 cd "$(dirname "$0")/.."
-[ -f .kafka/ready ] && [ .kafka/ready -nt devbroker/pom.xml ] && exit 0
+[ -f .kafka/ready ] && [ .kafka/ready -nt devbroker/pom.xml ] && command -v java >/dev/null 2>&1 && exit 0
 
 missing=""
 command -v java >/dev/null 2>&1 || missing="openjdk-17-jre-headless"
@@ -31,7 +31,11 @@ mkdir -p .kafka
     if [ ! -f .kafka/ready ] || [ devbroker/pom.xml -nt .kafka/ready ]; then
         echo "fetching Kafka's jars (43 MB) into .kafka/"
         rm -rf .kafka/libs
-        mvn -q -B -Dstyle.color=never -f devbroker/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.kafka/libs"
+        if ! mvn -q -B -Dstyle.color=never -f devbroker/pom.xml dependency:copy-dependencies \
+            -DoutputDirectory="$PWD/.kafka/libs" >.kafka/mvn.log 2>&1; then
+            echo "bohdi: Kafka's jars could not be fetched: see .kafka/mvn.log, mend the network or Maven's settings" >&2
+            exit 1
+        fi
         touch .kafka/ready
     fi
 ) 9>.kafka/lock
