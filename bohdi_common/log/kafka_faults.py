@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,12 @@ _NOT_LET_IN = (
     errors.TopicAuthorizationFailedError,
     errors.GroupAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
+)
+_NOT_SO = (  # the cluster cannot do what was asked of it, however often
+    errors.InvalidReplicationFactorError,
+    errors.InvalidPartitionsError,
+    errors.InvalidConfigurationError,
+    errors.PolicyViolationError,
 )
 _NOBODY = (errors.KafkaConnectionError, errors.KafkaTimeoutError)
 
@@ -31,6 +38,14 @@ def log_errors(bootstrap: str) -> Iterator[None]:
         raise LogError(f"{bootstrap}: not let in: check user, password and certificates") from error
     except _NOBODY as error:
         raise LogUnavailable(f"{bootstrap}: no broker answers: check address and security settings") from error
+    except _NOT_SO as error:
+        raise LogError(f"{bootstrap}: refused by the broker: {_reason(error)}") from error
     except errors.KafkaError as error:
         said = " ".join(f"{type(error).__name__} {error}".split())
         raise LogUnavailable(f"{bootstrap}: {said}") from error
+
+
+def _reason(error: errors.KafkaError) -> str:
+    """What the broker says itself; kafka-python puts the whole request and answer around it."""
+    said = re.search(r"error_message=(['\"])(.+?)\1, ", str(error))
+    return f"{type(error).__name__}: {said[2] if said else 'it gives no reason'}"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX
 from bohdi_common.events.topics import FEEDBACK, TOPICS, Topic
 from bohdi_common.log.kafka_faults import log_errors
 from bohdi_common.log.kafka_settings import KafkaSettings
+from bohdi_common.log.port import LogUnavailable
 
 _BOOTSTRAP_MS = 8_000
 _COPIES = 3
+_SEEN_S = 10.0
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def configs_of(topic: Topic, replication: int) -> dict[str, str]:
         "min.insync.replicas": str(min(2, replication)),
         "max.message.bytes": str(topic.max_record_bytes + OVERHEAD_BYTES_MAX),
         "compression.type": "producer",
+        "message.timestamp.type": "CreateTime",
     }
 
 
@@ -106,17 +111,28 @@ class Cluster:
         with log_errors(self._kafka.bootstrap), closing(self._admin()) as admin:
             copies = self._copies(admin)
             made = plan(self._topics, _found(admin, self._topics), copies)
-            if made.missing:
-                admin.create_topics(
-                    [NewTopic(t.name, t.partitions, copies, topic_configs=configs_of(t, copies)) for t in made.missing]
-                )
+            for topic in made.missing:
+                new = NewTopic(topic.name, topic.partitions, copies, topic_configs=configs_of(topic, copies))
+                with suppress(errors.TopicAlreadyExistsError):  # another process was quicker
+                    admin.create_topics([new])
             if made.grow:
                 admin.create_partitions({name: NewPartitions(count) for name, count in made.grow.items()})
             if made.alter:
                 admin.alter_configs(
                     [ConfigResource(ConfigResourceType.TOPIC, name, configs=c) for name, c in made.alter.items()]
                 )
+            self._until_seen(admin, copies)
             return made
+
+    def _until_seen(self, admin: KafkaAdminClient, copies: int) -> None:
+        """A broker answers before its own metadata has what it did: waits a while until what was done is seen."""
+        deadline_s = time.monotonic() + _SEEN_S
+        while time.monotonic() < deadline_s:
+            left = plan(self._topics, _found(admin, self._topics), copies)
+            if not (left.missing or left.grow or left.alter):
+                return
+            time.sleep(_POLL_S)
+        raise LogUnavailable(f"{self._kafka.bootstrap}: done, but not seen within {_SEEN_S:.0f} s: run it again")
 
     def _copies(self, admin: KafkaAdminClient) -> int:
         return self._replication or min(_COPIES, len(admin.describe_cluster()["brokers"]))
