@@ -47,14 +47,19 @@ class Fact:
     time_us: int = 0
 
 
-def decide(state: RunState, now_us: int) -> list[Fact]:
-    """The decisions that are due. Empty while the run waits for results, is paused or over."""
+def decide(state: RunState, now_us: int | None = None, since: int = 0) -> list[Fact]:
+    """The decisions that are due. Empty while the run waits for results, is paused or over.
+
+    Of the slots that can go on, those only that run sequence `since` and what came after made so: who asks after every
+    event pays for what it changed. With `now_us` also what is due because time went by.
+    """
     if state.rules is None or state.paused or state.finished:
         return []
     if state.stalled:
         return [_pause(state, state.stalled)]
     if state.open_slots:
-        return [*_expirations(state, state.rules, now_us), *_continuations(state, state.rules)]
+        late = [] if now_us is None else _expirations(state, state.rules, now_us)
+        return [*late, *_continuations(state, state.rules, since)]
     try:
         match state.next():
             case Next.STEP:
@@ -148,11 +153,10 @@ def _expirations(state: RunState, rules: Rules, now_us: int) -> Iterator[Fact]:
             yield _decision(state, "slot_expired", {"request_hash": state.asked_for(slot)}, number, slot.attempt)
 
 
-def _continuations(state: RunState, rules: Rules) -> Iterator[Fact]:
-    ready = [n for n, slot in enumerate(state.slots) if slot.waits == Waits.DECISION]
-    if rules.lockstep and len(ready) < state.open_slots:
-        return
-    for number in ready:
+def _continuations(state: RunState, rules: Rules, since: int) -> Iterator[Fact]:
+    if rules.lockstep:  # all at once, when no other slot is open
+        since = 0 if len(state.ready) == state.open_slots else state.sequence
+    for number in sorted(number for number, ready in state.ready.items() if ready >= since):
         slot = state.slots[number]
         body = {"drawn": {"slot": number}, "attempt": slot.attempt, "given_up": True}
         start = _nearest_open(state.tree, (*slot.path, slot.child) if slot.child >= 0 else slot.path)

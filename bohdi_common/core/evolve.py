@@ -132,6 +132,7 @@ def _slot_continued(state: RunState, event: Any, body: Any) -> None:
     if slot is None or slot.waits != Waits.DECISION or slot.attempt != body.attempt:
         return _count(state, "late")
     if body.given_up:
+        del state.ready[number]
         _count(state, "given_up")
         return _settle(state, slot)
     fresh = _slot(state, event, body.drawn)
@@ -139,6 +140,7 @@ def _slot_continued(state: RunState, event: Any, body: Any) -> None:
         return _count(state, "invalid")
     fresh.attempt, fresh.failures = slot.attempt + 1, slot.failures
     state.slots[number] = fresh
+    del state.ready[number]
     if fresh.waits == Waits.SPROUT:
         _wait_for_sprout(state, event, number)
         _limit_wants(state)
@@ -194,6 +196,7 @@ def _step_over(state: RunState) -> None:
     else:
         state.steps_counted += 1
     state.slots = []
+    state.ready.clear()
     state.sprouts.clear()
     state.rehearsing = False
     state.step += 1
@@ -221,7 +224,7 @@ def _limit_wants(state: RunState) -> None:
     assert state.rules is not None
     for sprout in state.sprouts.values():
         if sprout.asked == state.sequence:
-            coming = sum(slot.waits == Waits.DECISION and slot.child == sprout.parent for slot in state.slots)
+            coming = sum(state.slots[number].child == sprout.parent for number in state.ready)
             sprout.want = min(len(sprout.waiting) + coming, state.rules.sprout_names)
 
 
@@ -271,6 +274,7 @@ def _sprout_settled(state: RunState, sprout: Sprout) -> None:
         for turn, number in enumerate(sprout.waiting):
             slot = state.slots[number]
             slot.waits, slot.child = Waits.DECISION, added[turn % len(added)]
+            state.ready[number] = state.sequence
     else:
         _sprout_rejected(state, sprout)
 
@@ -298,6 +302,7 @@ def _sprout_rejected(state: RunState, sprout: Sprout) -> None:
         slot = state.slots[number]
         slot.waits, slot.child = Waits.DECISION, -1
         slot.failures += 1
+        state.ready[number] = state.sequence
 
 
 # ---- harvests --------------------------------------------------------------------------------------------------

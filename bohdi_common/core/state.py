@@ -183,6 +183,7 @@ class RunState:
     step: int = 0
     steps_counted: int = 0  # steps of this round that were not wholly unavailable
     slots: list[Slot] = field(default_factory=list)
+    ready: dict[int, int] = field(default_factory=dict)  # slots that wait for a decision, and since which sequence
     open_slots: int = 0
     unavailable_slots: int = 0
     rehearsing: bool = False
@@ -240,7 +241,7 @@ class RunState:
         return Next.TRAINING
 
 
-_OF_PARTS = frozenset({"rules", "slots", "sprouts", "training", "tree", "pairs", "rehearsals"})
+_OF_PARTS = frozenset({"rules", "slots", "ready", "sprouts", "training", "tree", "pairs", "rehearsals"})
 
 
 def canonical(state: RunState) -> bytes:
@@ -287,6 +288,7 @@ def _assembled(whole: dict[str, Any]) -> RunState:
     for slot in slots:
         outcome = Outcome(**slot["outcome"]) if slot["outcome"] else None
         state.slots.append(Slot(**slot | {"path": tuple(slot["path"]), "outcome": outcome}))
+    state.ready = {number: 0 for number, slot in enumerate(state.slots) if slot.waits == Waits.DECISION}
     for sprout in sprouts:
         state.sprouts[sprout["parent"]] = Sprout(**sprout | {"names": tuple(sprout["names"])})
     if training is not None:

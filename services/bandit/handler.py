@@ -56,19 +56,20 @@ class Bandit:
             asked = self._requests(since=0, cause=event.event_id)
         elif self.state.sequence > before and codec.kind_of(event) in _ASKING:
             asked = self._requests(since=before, cause=event.event_id)
-        return asked + self._decisions(event.event_id)
+        since = before if self.state.resumes == resumes else 0
+        return asked + self._decisions(event.event_id, decide(self.state, since=since))
 
     def tick(self) -> list[Event]:
         """Decisions that are due because time went by."""
-        return self._decisions(cause="")
+        return self._decisions("", decide(self.state, self._clock()))
 
     def _requests(self, since: int, cause: str) -> list[Event]:
         if self.state.paused or self.state.finished:
             return []
         return [self._event(fact, cause, asks=True) for fact in requests(self.state, since)]
 
-    def _decisions(self, cause: str) -> list[Event]:
-        due = [fact for fact in decide(self.state, self._clock()) if fact.event_id not in self._unread]
+    def _decisions(self, cause: str, due: list[Fact]) -> list[Event]:
+        due = [fact for fact in due if fact.event_id not in self._unread]
         self._unread.update(fact.event_id for fact in due)
         return [self._event(fact, cause) for fact in due]
 

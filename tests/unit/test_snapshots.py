@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bohdi_common.core.decide import decide, requests
 from bohdi_common.core.evolve import evolve
-from bohdi_common.core.state import RunState, canonical, restored, state_sha256
+from bohdi_common.core.state import RunState, Waits, canonical, restored, state_sha256
 from bohdi_common.events.events_pb2 import Event
 from services.bandit.runs import Runs
 from services.bandit.snapshots import Snapshots
@@ -43,8 +43,21 @@ def test_a_state_that_was_written_and_read_goes_on_as_it_would_have(share: float
     read = restored(canonical(kept))
     assert canonical(read) == canonical(kept)
     assert decide(read, 10**15) == decide(kept, 10**15)
+    assert read.ready.keys() == kept.ready.keys()
     assert list(requests(read)) == list(requests(kept))
     assert state_sha256(folded(events[cut:], read)) == state_sha256(folded(events))
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_who_asks_after_every_event_for_what_it_made_due_misses_nothing(lockstep: bool) -> None:
+    state, asked = RunState(), set[str]()
+    for event in log(lockstep):
+        before = state.sequence
+        evolve(state, event)
+        asked |= {fact.event_id for fact in decide(state, since=before)}
+        assert {fact.event_id for fact in decide(state)} <= asked
+        ready = {number for number, slot in enumerate(state.slots) if slot.waits == Waits.DECISION}
+        assert state.ready.keys() == ready
 
 
 @pytest.mark.parametrize("form", [b"", b"{}", b"null", b"[1]", b"\xff", b'{"state_version": 99}'])

@@ -44,7 +44,8 @@ def midway() -> Loop:
     return loop
 
 
-STATE = [f.name for f in fields(midway().state) if f.name not in ("slots", "sprouts", "training", "tree", "rules")]
+_ELSEWHERE = ("slots", "sprouts", "training", "tree", "rules", "ready")  # the last follows from the slots
+STATE = [f.name for f in fields(midway().state) if f.name not in _ELSEWHERE]
 ARMS = ["parent", "level", "is_unk", "alpha", "beta", "window", "open", "closed", "misses", "rebirths"]
 
 
