@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
+from bohdi_common.log.kafka_door import refused
 from bohdi_common.log.kafka_records import encoded
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import Headers, LogError, LogUnavailable, Record
@@ -102,8 +103,10 @@ class KafkaWriter:
                 )
                 try:
                     await _started_within(producer, ANSWER_S)
-                except BaseException:
+                except BaseException as error:
                     await _stopped(producer)
+                    if isinstance(error, kafka_errors.KafkaConnectionError):
+                        await refused(self._settings)
                     raise
                 self._producer = producer
             return self._producer
