@@ -7,6 +7,9 @@ DIR ?= runs/demo
 N ?= 2000
 FIRST ?= 2000
 
+# Without compiled modules every process would compile torch and transformers anew: 7 seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench study rebirth simulate chaos kafka kafka-jars proto lock clean
 

@@ -81,7 +81,6 @@ def bare_faust(kafka: KafkaSettings, topic: str, group: str, gate: Gate) -> None
 
     app = faust.App(
         group,
-        broker=f"kafka://{kafka.bootstrap}",
         store="memory://",
         datadir=tempfile.mkdtemp(prefix="bench-faust-"),
         web_enabled=False,

@@ -388,7 +388,8 @@ def verify(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
         for line in report["absent"]:
             print(f"not here, so not checked: {line}")
         counted = ", ".join(f"{n} {what}" for what, n in report["checked"].items())
-        print(f"{'clean' if not report['problems'] else str(len(report['problems'])) + ' problems'}: {counted}")
+        wrong = len(report["problems"])
+        print(f"{'1 problem' if wrong == 1 else f'{wrong} problems' if wrong else 'clean'}: {counted}")
     if report["problems"]:
         sys.exit(Exit.PROBLEMS)
 

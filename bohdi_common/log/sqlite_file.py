@@ -23,7 +23,7 @@ from zlib import crc32
 from bohdi_common.log.port import Headers, LogCorrupt, LogError, LogFull, LogNewer, Stored
 
 APPLICATION_ID = int.from_bytes(b"Bohd", "big")
-FORMAT = 1
+FORMAT = 2
 OFFSET_BITS = 40
 READ_RECORDS = 256  # Records fetched at a time: more is no faster and holds the lock, and a follower's thread, longer.
 BUSY_WAIT_S = 5.0
@@ -282,8 +282,12 @@ class SqliteReader:
             raise LogCorrupt(f"{self.path}: not a Bohdi log; check the path")
         if version > FORMAT:
             raise LogNewer(f"{self.path}: written in format {version}, this program reads {FORMAT}; use a newer Bohdi")
+        if version < FORMAT:
+            raise LogCorrupt(
+                f"{self.path}: written in format {version}, this program reads {FORMAT}; use an older Bohdi"
+            )
         tables = {sql for (sql,) in self.query("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
-        if version != FORMAT or tables != set(SCHEMA):
+        if tables != set(SCHEMA):
             raise LogCorrupt(f"{self.path}: its tables are not those of format {FORMAT}; restore it from a copy")
 
     def _marked(self, table: str, consumer: str, topic: str) -> set[int]:

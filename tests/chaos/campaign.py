@@ -25,11 +25,11 @@ from tests.kafka_runs.cluster import Cluster, cluster
 LATENCY_S = "0.08"
 RUN_S = 420.0
 SETTLE_S = 90.0
-AT_ONCE = 2
+AT_ONCE = 3
 BROKER_AWAY_S = (0.5, 6.0)
 BETWEEN_S = (2.0, 7.0)
 SECOND_WORKER_S = 20.0
-BANDIT = {"rounds": 2, "steps": 2, "slots": 40, "rehearsal_questions": 40}
+BANDIT = {"rounds": 2, "steps": 2, "slots": 20, "rehearsal_questions": 20}
 
 
 @dataclass

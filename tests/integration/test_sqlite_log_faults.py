@@ -328,7 +328,7 @@ TAMPERINGS = {
         ["UPDATE marks SET offset = 9 WHERE offset = 7"],
         "the done mark 9 of 'judge' on topic 'facts' is not",
     ),
-    "table removed": (["DROP TABLE marks"], "its tables are not those of format 1"),
+    "table removed": (["DROP TABLE marks"], "its tables are not those of format 2"),
 }
 
 
@@ -416,14 +416,16 @@ def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path) -> Non
         assert path.read_bytes() == before
 
 
-async def test_a_newer_format_is_refused(path: Path) -> None:
+@pytest.mark.parametrize(("version", "error", "use"), [(3, LogNewer, "a newer"), (1, LogCorrupt, "an older")])
+async def test_another_format_is_refused(path: Path, version: int, error: type[LogError], use: str) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
+    line = f"{path}: written in format {version}, this program reads 2; use {use} Bohdi"
     for opening in (open_readonly, lambda path: SqliteLog.open(path, create=True)):
-        with pytest.raises(LogNewer, match="written in format 2, this program reads 1; use a newer Bohdi"):
+        with pytest.raises(error, match=line):
             opening(path)
-    assert list(integrity(path)) == [f"{path}: written in format 2, this program reads 1; use a newer Bohdi"]
+    assert list(integrity(path)) == [line]
 
 
 def test_a_write_ahead_file_without_its_log_is_not_taken_for_a_new_log(tmp_path: Path) -> None:
