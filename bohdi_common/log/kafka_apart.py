@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka import errors as kafka_errors
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
-from bohdi_common.log.kafka_records import stored
+from bohdi_common.log.kafka_faults import log_errors
+from bohdi_common.log.kafka_records import Polls, stored
 from bohdi_common.log.kafka_settings import KafkaSettings
-from bohdi_common.log.port import LogUnavailable, Stored
+from bohdi_common.log.port import LogError, LogUnavailable, Stored
 
 _POLL_MS = 500
 _SILENCE_POLLS_MAX = 60
@@ -51,7 +51,7 @@ class Stretch:
 
 
 def batches(stretch: Stretch) -> Generator[list[Row], None, None]:
-    """The records of the stretch in order, all of them. Raises LogUnavailable. To be closed when it is left early."""
+    """The records of the stretch in order, all of them. Raises LogError. To be closed when it is left early."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", __name__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -61,8 +61,8 @@ def batches(stretch: Stretch) -> Generator[list[Row], None, None]:
         pickle.dump(stretch, process.stdin)
         process.stdin.flush()
         while (batch := pickle.load(process.stdout)) is not None:
-            if isinstance(batch, str):
-                raise LogUnavailable(batch)
+            if isinstance(batch, LogError):
+                raise batch
             yield batch
     except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
         where = f"{stretch.settings.bootstrap}: topic {stretch.topic}/{stretch.partition}"
@@ -79,14 +79,13 @@ def batches(stretch: Stretch) -> Generator[list[Row], None, None]:
 
 
 async def _read(stretch: Stretch, out: BinaryIO) -> None:
-    """Writes the batches, then None; or, when the broker is away, why as a text."""
+    """Writes the batches, then None; or the error that ended them."""
+    end: LogError | None = None
     try:
-        await _write_batches(stretch, out)
-        end: str | None = None
-    except kafka_errors.KafkaError as error:
-        end = f"{stretch.settings.bootstrap}: {' '.join(f'{type(error).__name__} {error}'.split())}"
-    except LogUnavailable as error:
-        end = str(error)
+        with log_errors(stretch.settings.bootstrap, f"topic {stretch.topic}/{stretch.partition}"):
+            await _write_batches(stretch, out)
+    except LogError as error:
+        end = error
     _write(out, end)
 
 
@@ -98,9 +97,9 @@ async def _write_batches(stretch: Stretch, out: BinaryIO) -> None:
         consumer.assign([place])
         consumer.seek(place, stretch.start)
         next_, silent = stretch.start, 0
+        polls = Polls(consumer, place, _POLL_MS, _BATCH_RECORDS)
         while next_ < stretch.stop:
-            came = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
-            records = [record for record in came.get(place, ()) if record.offset >= next_]
+            records = await polls.next(next_)
             silent = 0 if records else silent + 1
             if silent > _SILENCE_POLLS_MAX:
                 at = f"{stretch.settings.bootstrap}: no record of {stretch.topic} offset {next_}"
@@ -117,7 +116,7 @@ def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **settings.for_aiokafka(),
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
+        auto_offset_reset="none",
         isolation_level="read_committed",
         max_partition_fetch_bytes=RECORD_BYTES_MAX + OVERHEAD_BYTES_MAX,
     )
@@ -135,7 +134,7 @@ def _rows(records: Iterator[Stored]) -> list[Row]:
     return rows
 
 
-def _write(out: BinaryIO, batch: list[Row] | str | None) -> None:
+def _write(out: BinaryIO, batch: list[Row] | LogError | None) -> None:
     pickle.dump(batch, out, protocol=pickle.HIGHEST_PROTOCOL)
     out.flush()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -15,10 +16,11 @@ from kafka import TopicPartition as PythonPartition
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
 from bohdi_common.log import kafka_apart
+from bohdi_common.log.kafka_door import refused, refused_now
 from bohdi_common.log.kafka_faults import log_errors
-from bohdi_common.log.kafka_records import stored
+from bohdi_common.log.kafka_records import Polls, stored
 from bohdi_common.log.kafka_settings import KafkaSettings
-from bohdi_common.log.port import LogCorrupt, LogUnavailable, Stored
+from bohdi_common.log.port import LogCorrupt, LogError, LogUnavailable, Stored
 
 _FETCH_BYTES = RECORD_BYTES_MAX + OVERHEAD_BYTES_MAX
 _POLL_MS = 500
@@ -27,6 +29,7 @@ _FOLLOW_POLL_MS = 200
 APART_FROM = 50_000  # records: from here on a process of its own reads faster, its start included
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 5.0
+_LOOK_S = 5.0  # of silence, then a look at what it means
 
 
 class KafkaReader:
@@ -47,11 +50,12 @@ class KafkaReader:
     # ---- replay ------------------------------------------------------------------------------------------------
 
     def read(self, topic: str, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
-        """As the port says, from the oldest record that the broker keeps. Raises LogUnavailable."""
+        """As the port says; `start` 0: from the oldest record that the broker keeps, another must be there. Raises
+        LogUnavailable."""
         if start < 0:
             raise ValueError(f"start must not be below 0: {start}")
         end = self.end(topic)
-        return self._records(topic, start, end if stop is None else min(stop, end))
+        return self._records(topic, start or self._oldest(topic, end), end if stop is None else min(stop, end))
 
     def end(self, topic: str) -> int:
         """As the port says; 0 for a topic that is not there."""
@@ -75,6 +79,12 @@ class KafkaReader:
             place = PythonPartition(self._prefix + topic, self.partition)
             found = self._python().offsets_for_times({place: time_ms}) if end else {}
             return end if found.get(place) is None else int(found[place].offset)
+
+    def _oldest(self, topic: str, end: int) -> int:
+        """Offset of the oldest record that the broker keeps."""
+        with self._one_at_a_time, log_errors(self._settings.bootstrap):
+            place = PythonPartition(self._prefix + topic, self.partition)
+            return int(self._python().beginning_offsets([place])[place]) if end else 0
 
     def close_reading(self) -> None:
         """Lets go of the connections; `follow` iterators end."""
@@ -112,7 +122,7 @@ class KafkaReader:
     def _batch(self, topic: str, start: int) -> list[Any]:
         """The next records from `start` on, none if none came in time. Several readings take turns on one consumer."""
         place = PythonPartition(self._prefix + topic, self.partition)
-        with self._one_at_a_time, log_errors(self._settings.bootstrap):
+        with self._one_at_a_time, log_errors(self._settings.bootstrap, self._place(topic, start)):
             consumer = self._python()
             if self._position != (topic, start):
                 consumer.assign([place])
@@ -125,10 +135,11 @@ class KafkaReader:
         if self._closed:
             raise LogUnavailable(f"{self._settings.bootstrap}: the log is closed")
         if self._consumer is None:
+            refused_now(self._settings)
             self._consumer = KafkaConsumer(
                 **self._settings.for_kafka_python(),
                 enable_auto_commit=False,
-                auto_offset_reset="earliest",
+                auto_offset_reset="none",
                 isolation_level="read_committed",
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 max_poll_records=5000,
@@ -138,7 +149,8 @@ class KafkaReader:
     # ---- following ---------------------------------------------------------------------------------------------
 
     async def follow(self, topic: str, start: int) -> AsyncIterator[Stored]:
-        """As the port says. Waits for a broker that is away. Raises LogCorrupt when records to come are gone."""
+        """As the port says. Waits for a broker that is away, and for a topic that is not there yet. Raises LogCorrupt
+        when records to come are gone or damaged, LogUnavailable when the broker keeps silent about those it has."""
         if start < 0:
             raise ValueError(f"start must not be below 0: {start}")
         consumer = await self._following()
@@ -148,22 +160,24 @@ class KafkaReader:
         try:
             consumer.assign([place])
             await self._seek(consumer, place, start)
+            next_, polls = start, Polls(consumer, place, _FOLLOW_POLL_MS)
+            silence = _Silence(consumer, place, f"{self._settings.bootstrap}: topic {topic}/{self.partition}")
             while not self._closed:
-                try:
-                    came = await consumer.getmany(place, timeout_ms=_FOLLOW_POLL_MS)
-                except kafka_errors.OffsetOutOfRangeError as error:
-                    raise LogCorrupt(
-                        f"{self._settings.bootstrap}: topic {topic}/{self.partition}: records from offset {start} on "
-                        "are gone; restore the topic from a copy"
-                    ) from error
-                for record in came.get(place, ()):
-                    if record.offset >= start:
-                        yield stored(topic, record)
+                with log_errors(self._settings.bootstrap, self._place(topic, next_)):
+                    came = await polls.next(next_)
+                await silence.polled(bool(came))
+                for record in came:
+                    yield stored(topic, record)
+                    next_ = record.offset + 1
         finally:
             await consumer.stop()
 
+    def _place(self, topic: str, offset: int) -> str:
+        return f"topic {topic}/{self.partition} from offset {offset} on"
+
     async def _following(self) -> AIOKafkaConsumer | None:
-        """A consumer that has reached the broker, however long that takes; None when the log was closed meanwhile."""
+        """A consumer that has reached the broker, however long that takes; None when the log was closed meanwhile.
+        Raises LogError for a broker that will never let it in."""
         pause_s = _FIRST_PAUSE_S
         while not self._closed:
             consumer = AIOKafkaConsumer(
@@ -179,6 +193,7 @@ class KafkaReader:
             except kafka_errors.KafkaError:
                 with suppress(kafka_errors.KafkaError):
                     await consumer.stop()
+                await refused(self._settings)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
@@ -189,8 +204,40 @@ class KafkaReader:
         """To `start`, or to the end if that comes first: a position behind the end is out of range to a broker."""
         end = start
         while not self._closed:
-            with suppress(kafka_errors.KafkaError):
+            with suppress(LogUnavailable), log_errors(self._settings.bootstrap, f"topic {place.topic}"):
                 end = (await consumer.end_offsets([place]))[place]
                 break
             await asyncio.sleep(_FIRST_PAUSE_S)
         consumer.seek(place, min(start, end))
+
+
+class _Silence:
+    """What a consumer that gives nothing does not tell: that its topic is gone, or that it cannot fetch what is there.
+    One look may come upon a broker that just comes back; two in a row do not."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, place: TopicPartition, where: str) -> None:
+        self._consumer = consumer
+        self._place = place
+        self._where = where
+        self._since_s = time.monotonic()
+        self._found: LogError | None = None
+
+    async def polled(self, something: bool) -> None:
+        """After each poll. Raises LogCorrupt and LogUnavailable."""
+        if something:
+            self._since_s, self._found = time.monotonic(), None
+        elif time.monotonic() - self._since_s >= _LOOK_S:
+            before, self._found = self._found, await self._look()
+            self._since_s = time.monotonic()
+            if before is not None and self._found is not None:
+                raise self._found
+
+    async def _look(self) -> LogError | None:
+        """None when there is nothing to be given, or the broker is away."""
+        with suppress(kafka_errors.KafkaError):
+            if self._place.topic not in await self._consumer.topics():
+                return LogCorrupt(f"{self._where}: the topic is gone; restore it from a copy")
+            end = (await self._consumer.end_offsets([self._place]))[self._place]
+            if end > await self._consumer.position(self._place):
+                return LogUnavailable(f"{self._where}: no record comes, though the broker has some; try again")
+        return None

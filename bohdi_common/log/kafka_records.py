@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aiokafka.errors import CorruptRecordException
 from kafka.partitioner.default import murmur2
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX
@@ -53,6 +54,29 @@ def stored(topic: str, record: Any) -> Stored:
         headers,
         record.partition,
     )
+
+
+class Polls:
+    """Polls of an aiokafka consumer for one partition. Its own poll drops what it has read before a damaged record:
+    here that is given first."""
+
+    def __init__(self, consumer: Any, place: Any, timeout_ms: int, records_max: int | None = None) -> None:
+        self._consumer = consumer
+        self._place = place
+        self._timeout_ms = timeout_ms
+        self._records_max = records_max
+
+    async def next(self, offset: int) -> list[Any]:
+        """Records from `offset` on, none if none came in time. Raises aiokafka's errors."""
+        try:
+            came = await self._consumer.getmany(self._place, timeout_ms=self._timeout_ms, max_records=self._records_max)
+        except CorruptRecordException:
+            if self._records_max == 1:
+                raise
+            self._records_max = 1
+            self._consumer.seek(self._place, offset)
+            return []
+        return [record for record in came.get(self._place, ()) if record.offset >= offset]
 
 
 def _headers(written: Sequence[tuple[str, bytes]]) -> tuple[str | None, Headers]:

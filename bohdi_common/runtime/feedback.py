@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
-from bohdi_common.log.port import FollowedLog, LogReader, Stored
+from bohdi_common.log.port import FollowedLog, LogCorrupt, LogReader, Stored
 
 _log = logging.getLogger("bohdi")
 
 
 def feedback_records(log: LogReader, start: int = 0, stop: int | None = None) -> Iterator[tuple[Stored, Event | None]]:
     """The feedback log's records from `start` up to `stop`, or to its end as it is now, each with its event; None for
-    bytes that are none. Raises LogError and NewerSchema."""
-    return ((stored, _event_in(stored)) for stored in log.read(FEEDBACK.name, start, stop))
+    bytes that are none. Raises LogError and NewerSchema; LogCorrupt too when the first of them are gone, for this topic
+    is kept for ever."""
+    return ((stored, _event_in(stored)) for stored in _whole(log.read(FEEDBACK.name, start, stop), start))
+
+
+def _whole(records: Iterator[Stored], start: int) -> Iterator[Stored]:
+    first = next(records, None)
+    if first is None:
+        return iter(())
+    if first.offset != start:
+        where = f"topic {first.topic}/{first.partition}"
+        raise LogCorrupt(f"{where}: records before offset {first.offset} are gone; restore the topic from a copy")
+    return chain((first,), records)
 
 
 async def follow_records(log: FollowedLog, start: int) -> AsyncIterator[tuple[Stored, Event | None]]:

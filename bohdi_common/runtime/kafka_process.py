@@ -14,6 +14,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bohdi_common.events import codec
+from bohdi_common.log.kafka_door import refused
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import Headers, LogError, Record
 from bohdi_common.runtime.health import Health
@@ -21,7 +22,6 @@ from bohdi_common.runtime.health import Health
 STOPPED_HARD = 70  # EX_SOFTWARE: what was in hand is delivered again
 _PROBE_S = 3.0
 _PROBE_TIMEOUT_MS = 5_000
-_FINAL = (kafka_errors.AuthenticationFailedError, kafka_errors.UnsupportedSaslMechanismError)
 
 _log = logging.getLogger("bohdi")
 
@@ -61,9 +61,8 @@ async def _missing(settings: KafkaSettings, topics: Sequence[str]) -> str:
     try:
         await admin.start()
         there = set(await admin.list_topics())
-    except _FINAL as error:
-        raise LogError(f"{settings.bootstrap}: {error}; check user, password and certificates") from error
     except (kafka_errors.KafkaError, OSError) as error:
+        await refused(settings)
         return f"{settings.bootstrap}: no broker answers ({type(error).__name__})"
     finally:
         with suppress(Exception):
@@ -76,8 +75,10 @@ async def watch(settings: KafkaSettings, topics: Sequence[str], health: Health) 
     """Notes every few seconds that the loop turns and whether the broker answers. Without end."""
     while True:
         health.loop_turned_s = time.monotonic()
-        with suppress(LogError):
+        try:
             health.problem = await _missing(settings, topics)
+        except LogError as error:
+            health.problem = str(error)
         if not health.problem:
             health.broker_seen_s = time.monotonic()
         await asyncio.sleep(_PROBE_S)

@@ -12,6 +12,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTo
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX
 from bohdi_common.events.topics import FEEDBACK, TOPICS, Topic
+from bohdi_common.log.kafka_door import refused_now
 from bohdi_common.log.kafka_faults import log_errors
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogUnavailable
@@ -138,6 +139,7 @@ class Cluster:
         return self._replication or min(_COPIES, len(admin.describe_cluster()["brokers"]))
 
     def _admin(self) -> KafkaAdminClient:
+        refused_now(self._kafka)
         return KafkaAdminClient(**self._kafka.for_kafka_python(), bootstrap_timeout_ms=_BOOTSTRAP_MS)
 
 

@@ -13,8 +13,7 @@ from dataclasses import replace
 import pytest
 
 from bohdi.cli import Exit
-from bohdi_common.events.topics import ANSWERS, FEEDBACK, MAX_RECORD_BYTES, TOPICS
-from bohdi_common.log import kafka_records
+from bohdi_common.events.topics import ANSWERS, FEEDBACK, TOPICS
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.runtime.kafka_topics import Cluster
@@ -85,7 +84,3 @@ def test_no_broker_is_one_line_within_the_bound(host: str) -> None:
 def test_no_broker_has_an_exit_code_of_its_own_kind() -> None:
     ended = bohdi("topics", "check", "--kafka", f"127.0.0.1:{free_port()}")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (Exit.LOG, 1), ended.stderr
-
-
-def test_the_record_limit_of_the_topics_is_that_of_the_clients() -> None:
-    assert {topic.max_record_bytes for topic in TOPICS} == {MAX_RECORD_BYTES, kafka_records.RECORD_BYTES_MAX}
