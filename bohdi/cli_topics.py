@@ -26,10 +26,11 @@ def create(kafka: Kafka = None, replication: Replication = None, as_json: Json =
 
     done = Cluster(KafkaSettings.from_environment(kafka), replication).create()
     if as_json:
-        return print(json.dumps({"done": done.differences, "refused": done.refused}, indent=1))
-    for line in done.differences or ["every topic is as the registry has it"]:
-        print(line)
-    return _refused(done.refused)
+        print(json.dumps({"done": done.mended, "refused": done.refused}, indent=1))
+    else:
+        for line in done.mended or ([] if done.refused else ["every topic is as the registry has it"]):
+            print(f"mended: {line}" if done.mended else line)
+    _refused(done.refused)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 from kafka import KafkaAdminClient, errors
-from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from bohdi_common.core.limits import OVERHEAD_BYTES_MAX
 from bohdi_common.events.topics import FEEDBACK, TOPICS, Topic
@@ -21,6 +21,7 @@ _BOOTSTRAP_MS = 8_000
 _COPIES = 3
 _SEEN_S = 10.0
 _POLL_S = 0.1
+_TAKEN = "OK"  # what kafka-python says of a setting that was altered
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,23 @@ class Found:
 @dataclass
 class Plan:
     """`missing` topics to be made, `grow` those that need more partitions, `alter` settings that differ; `refused`:
-    what must not be changed, with the reason. A line each in `differences`."""
+    why some must not or could not be changed. A line each in `differences`, those that stay in `stays` too."""
 
     missing: list[Topic] = field(default_factory=list)
     grow: dict[str, int] = field(default_factory=dict)
     alter: dict[str, dict[str, str]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)
+
+    @property
+    def mended(self) -> list[str]:
+        """The differences that are none any more once the plan is carried out."""
+        return [line for line in self.differences if line not in self.stays]
+
+    def refuse(self, lines: Sequence[str], why: str) -> None:
+        self.stays += lines
+        self.refused.append(why)
 
 
 def configs_of(topic: Topic, replication: int) -> dict[str, str]:
@@ -68,9 +79,8 @@ def plan(topics: Sequence[Topic], found: Mapping[str, Found], replication: int) 
         _partitions(made, topic, found[topic.name].partitions)
         if found[topic.name].replication != replication:
             made.differences.append(f"{topic.name}: replication {found[topic.name].replication}, to be {replication}")
-            made.refused.append(
-                f"{topic.name}: replication is changed by reassigning partitions (kafka-reassign-partitions), not here"
-            )
+            how = "by reassigning partitions (kafka-reassign-partitions), not here"
+            made.refuse(made.differences[-1:], f"{topic.name}: replication is changed {how}")
         for name, value in configs_of(topic, replication).items():
             there = found[topic.name].configs.get(name)
             if there != value:
@@ -83,12 +93,11 @@ def _partitions(made: Plan, topic: Topic, there: int) -> None:
     if there == topic.partitions:
         return
     made.differences.append(f"{topic.name}: partitions {there}, to be {topic.partitions}")
+    has = f"{topic.name}: has {there} partitions"
     if topic is FEEDBACK:
-        made.refused.append(
-            f"{topic.name}: has {there} partitions and keeps them: a run lives in one, other numbers would re-key it"
-        )
+        made.refuse(made.differences[-1:], f"{has} and keeps them: a run lives in one, other numbers would re-key it")
     elif there > topic.partitions:
-        made.refused.append(f"{topic.name}: has {there} partitions: Kafka cannot take any away; make the topic anew")
+        made.refuse(made.differences[-1:], f"{has}: Kafka cannot take any away; make the topic anew")
     else:
         made.grow[topic.name] = topic.partitions
 
@@ -107,8 +116,8 @@ class Cluster:
             return plan(self._topics, _found(admin, self._topics), self._copies(admin))
 
     def create(self) -> Plan:
-        """Makes, grows and alters what may be; gives the plan that was carried out. Done again it does nothing.
-        Raises LogError."""
+        """Makes, grows and alters what may be; gives the plan that was carried out, and what the broker refused of it
+        among its `refused`. Done again it does nothing. Raises LogError."""
         with log_errors(self._kafka.bootstrap), closing(self._admin()) as admin:
             copies = self._copies(admin)
             made = plan(self._topics, _found(admin, self._topics), copies)
@@ -116,21 +125,26 @@ class Cluster:
                 new = NewTopic(topic.name, topic.partitions, copies, topic_configs=configs_of(topic, copies))
                 with suppress(errors.TopicAlreadyExistsError):  # another process was quicker
                     admin.create_topics([new])
-            if made.grow:
-                admin.create_partitions({name: NewPartitions(count) for name, count in made.grow.items()})
-            if made.alter:
-                admin.alter_configs(
-                    [ConfigResource(ConfigResourceType.TOPIC, name, configs=c) for name, c in made.alter.items()]
-                )
-            self._until_seen(admin, copies)
+            for name, count in made.grow.items():
+                self._grow(admin, name, count)
+            _alter(admin, made)
+            self._until_seen(admin, made, copies)
             return made
 
-    def _until_seen(self, admin: KafkaAdminClient, copies: int) -> None:
+    def _grow(self, admin: KafkaAdminClient, name: str, count: int) -> None:
+        try:
+            admin.create_partitions({name: count})
+        except errors.InvalidPartitionsError:
+            time.sleep(_POLL_S)
+            if _found(admin, self._topics)[name].partitions != count:  # if so, another process was quicker
+                raise
+
+    def _until_seen(self, admin: KafkaAdminClient, made: Plan, copies: int) -> None:
         """A broker answers before its own metadata has what it did: waits a while until what was done is seen."""
         deadline_s = time.monotonic() + _SEEN_S
         while time.monotonic() < deadline_s:
             left = plan(self._topics, _found(admin, self._topics), copies)
-            if not (left.missing or left.grow or left.alter):
+            if set(left.differences) <= set(made.stays):
                 return
             time.sleep(_POLL_S)
         raise LogUnavailable(f"{self._kafka.bootstrap}: done, but not seen within {_SEEN_S:.0f} s: run it again")
@@ -141,6 +155,17 @@ class Cluster:
     def _admin(self) -> KafkaAdminClient:
         refused_now(self._kafka)
         return KafkaAdminClient(**self._kafka.for_kafka_python(), bootstrap_timeout_ms=_BOOTSTRAP_MS)
+
+
+def _alter(admin: KafkaAdminClient, made: Plan) -> None:
+    """The broker takes all settings of a topic or none, and the client tells of a refusal only in what it returns."""
+    if made.alter:
+        told = [ConfigResource(ConfigResourceType.TOPIC, name, configs=c) for name, c in made.alter.items()]
+        for name, said in admin.alter_configs(told)["topic"].items():
+            if said != _TAKEN:
+                lines = [line for line in made.differences for setting in made.alter[name]
+                         if line.startswith(f"{name}: {setting} ")]  # fmt: skip
+                made.refuse(lines, f"{name}: not altered: {' '.join(said.split())}")
 
 
 def _found(admin: KafkaAdminClient, topics: Sequence[Topic]) -> dict[str, Found]:

@@ -40,6 +40,9 @@ def test_topics_are_made_once_and_differences_are_told_and_mended(own_broker: Br
     refused = made.stderr.splitlines()
     assert (made.returncode, len(refused)) == (Exit.PROBLEMS, 2), made.stderr
     assert "bohdi.feedback: has 4 partitions and keeps them" in refused[0] and "cannot take any away" in refused[1]
+    assert not [line for line in made.stdout.splitlines() if "feedback" in line or "answers" in line]
+    as_json = bohdi("topics", "create", *kafka, "--json")
+    assert (as_json.returncode, json.loads(as_json.stdout)["done"]) == (Exit.PROBLEMS, [])
     left = json.loads(bohdi("topics", "diff", *kafka, "--json").stdout)["differences"]
     assert left == ["bohdi.feedback: partitions 4, to be 8", "bohdi.answers: partitions 20, to be 16"]
 
@@ -50,10 +53,11 @@ def test_created_again_it_does_nothing_and_check_ends_with_0(kafka: KafkaSetting
     assert Cluster(kafka, 1, topics).create().differences == []
 
 
-async def test_several_at_once_make_them_once(kafka: KafkaSettings, fresh_prefix: str) -> None:
+async def test_several_at_once_make_and_mend_them_once(kafka: KafkaSettings, fresh_prefix: str) -> None:
     topics = [replace(topic, name=fresh_prefix + topic.name) for topic in TOPICS]
-    await asyncio.gather(*(asyncio.to_thread(Cluster(kafka, 1, topics).create) for _ in range(4)))
-    assert Cluster(kafka, 1, topics).differences().differences == []
+    for wanted in (topics, [replace(t, partitions=t.partitions + 3, retention_ms=10**9) for t in topics]):
+        await asyncio.gather(*(asyncio.to_thread(Cluster(kafka, 1, wanted).create) for _ in range(4)))
+        assert Cluster(kafka, 1, wanted).differences().differences == []
 
 
 def test_a_setting_is_altered_and_the_others_stay(kafka: KafkaSettings, fresh_prefix: str) -> None:
@@ -62,6 +66,17 @@ def test_a_setting_is_altered_and_the_others_stay(kafka: KafkaSettings, fresh_pr
     longer = Cluster(kafka, 1, [replace(topic, retention_ms=topic.retention_ms * 2)])
     assert list(longer.create().alter) == [topic.name]
     assert longer.differences().differences == []
+
+
+def test_a_setting_that_the_broker_refuses_is_told_and_not_among_what_was_mended(
+    kafka: KafkaSettings, fresh_prefix: str
+) -> None:
+    topic = replace(ANSWERS, name=fresh_prefix + "answers")
+    Cluster(kafka, 1, [topic]).create()
+    done = Cluster(kafka, 1, [replace(topic, retention_ms=-7, partitions=topic.partitions + 1)]).create()
+    (why,) = done.refused
+    assert why.startswith(f"{topic.name}: not altered: ") and "Invalid value -7 for configuration retention.ms" in why
+    assert done.mended == [f"{topic.name}: partitions {topic.partitions}, to be {topic.partitions + 1}"]
 
 
 def test_more_copies_than_brokers_is_one_line(kafka: KafkaSettings, fresh_prefix: str) -> None:
