@@ -20,11 +20,11 @@ from bohdi_common.events.events_pb2 import Event, RunStarted
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import EventLog
 from bohdi_common.log.sqlite import SqliteLog
-from bohdi_common.models.adapters import local_models, prepare_torch
+from bohdi_common.models.adapters import models, prepare_torch
 from bohdi_common.models.places import FolderOf, model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
-from bohdi_common.runtime.config import BadConfig, Config
+from bohdi_common.runtime.config import BadConfig, Config, Model
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
@@ -78,12 +78,12 @@ def real_parts() -> Parts:
     from bohdi_common.models import huggingface
     from services.training.finetune import fine_tune
 
-    return Parts(models=local_models, fine_tune=fine_tune, check_model=huggingface.check)
+    return Parts(models=models, fine_tune=fine_tune, check_model=huggingface.check)
 
 
 def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     """Makes the folder and its log with RunStarted in it; returns the run's id. Raises BadConfig, LogError."""
-    for model in (*config.sources, config.target):
+    for model in _in_folders(config):
         try:
             parts.check_model(place(model.path))
         except ValueError as error:
@@ -101,13 +101,18 @@ def fresh_run_id(config: Config) -> str:
 
 def run_started(config: Config, run_id: str, seed: int) -> Event:
     """The first event of a run."""
-    models = {model.name: model.path for model in (*config.sources, config.target)}
+    models = {model.name: model.path for model in _in_folders(config)}
     digests = {name: digest_of(place(path)) for name, path in models.items()}
     digests |= {file: digest_of(place(file)) for file in config.harvest.benchmarks}
     started = RunStarted(settings=config.settings(seed, digests), bohdi_version=__version__)
     for path in config.domains:
         started.domains.add(path=path)
     return codec.by_hand(run_id, derived_id(run_id, "run_started"), wall_clock_us(), "run_started", started)
+
+
+def _in_folders(config: Config) -> list[Model]:
+    """The models that are files here."""
+    return [model for model in (*config.sources, config.target) if model.adapter == "local"]
 
 
 async def _append_first(log: SqliteLog, event: Event) -> None:

@@ -86,6 +86,8 @@ def resolved(config: Config, beside: Path) -> Config:
     complaints: list[str] = []
 
     def model(entry: configs.Model, where: str) -> configs.Model:
+        if entry.adapter != "local":
+            return entry
         path = place(entry.path, beside)
         if why := why_no_model(path):
             complaints.append(f"{where}.path: {why}: {entry.path!r}")

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from bohdi_common.models.places import FolderOf
-from bohdi_common.models.port import ChatModels
+from bohdi_common.models.port import ChatModels, Message, ModelRef, Reply, Sampling
 
 
-def local_models(folder_of: FolderOf) -> ChatModels:
-    """Models in this process by transformers. Imports torch: seconds, so only when needed."""
+def models(folder_of: FolderOf) -> ChatModels:
+    """Every model by its own adapter."""
+    return _ByAdapter(folder_of)
+
+
+class _ByAdapter:
+    """Models behind servers, and models in this process. An adapter is imported and made when a model of its kind is
+    asked first, beside the event loop: torch takes seconds, and a service whose models are all behind servers has
+    none."""
+
+    def __init__(self, folder_of: FolderOf) -> None:
+        self._folder_of = folder_of
+        self._local: ChatModels | None = None
+        self._http: ChatModels | None = None
+        self._making = asyncio.Lock()
+
+    async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
+        """See the port."""
+        adapter = await self._adapter(model)
+        return await adapter.complete(model, messages, sampling)
+
+    async def close(self) -> None:
+        """See the port."""
+        for adapter in (self._local, self._http):
+            if adapter is not None:
+                await adapter.close()
+
+    async def _adapter(self, model: ModelRef) -> ChatModels:
+        async with self._making:
+            if model.endpoint is not None:
+                if self._http is None:
+                    self._http = await asyncio.to_thread(_http_models)
+                return self._http
+            if self._local is None:
+                self._local = await asyncio.to_thread(_local_models, self._folder_of)
+            return self._local
+
+
+def _local_models(folder_of: FolderOf) -> ChatModels:
+    """Models in this process by transformers."""
     prepare_torch()
     from bohdi_common.models.local import LocalModels
 
     return LocalModels(folder_of)
+
+
+def _http_models() -> ChatModels:
+    from bohdi_common.models.http import HttpModels
+
+    return HttpModels()
 
 
 def prepare_torch() -> None:

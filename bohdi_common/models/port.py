@@ -1,4 +1,7 @@
-"""The chat-model port: messages in, completions out. Adapters: `local` (transformers), `scripted` (tests)."""
+"""The chat-model port: messages in, completions out.
+
+Adapters: `local` (transformers), `http` (servers that speak OpenAI's protocol), `scripted` (tests).
+"""
 
 from __future__ import annotations
 
@@ -49,19 +52,39 @@ class ModelRefused(Exception):
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Servers that all answer for one model, and how to ask them; the fields of a `bohdi.v1.ModelSettings`."""
+
+    urls: tuple[str, ...]
+    served_name: str
+    key_env: str = ""
+    concurrency: int = 32
+    timeout_s: float = 120.0
+    system: str = ""
+
+
+@dataclass(frozen=True)
 class ModelRef:
     """Which weights: `name` and `path` as in the run's settings, `version` of the target (empty for a source) and the
-    run whose version it is: several runs may go through one service, each with models of its own."""
+    run whose version it is: several runs may go through one service, each with models of its own. `endpoint`: where a
+    model is that is behind servers. `asked_by`: the run that asks, for fair shares; no part of what the model is."""
 
     name: str
     version: str = ""
     run_id: str = ""
     path: str = ""
+    endpoint: Endpoint | None = None
+    asked_by: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, settings: Any, version: str = "", run_id: str = "") -> Self:
+    def of(cls, settings: Any, version: str = "", run_id: str = "", asked_by: str = "") -> Self:
         """The model of a `bohdi.v1.ModelSettings`."""
-        return cls(settings.name, version, run_id, settings.path)
+        endpoint = None
+        if settings.adapter == "http":
+            urls, name = tuple(settings.urls), settings.served_name or settings.name
+            where = (settings.key_env, settings.concurrency, settings.timeout_s, settings.system)
+            endpoint = Endpoint(urls, name, *where)
+        return cls(settings.name, version, run_id, settings.path, endpoint, asked_by or run_id)
 
 
 class ChatModels(Protocol):

@@ -40,13 +40,32 @@ class _Section(BaseModel):
 
 
 class Model(_Section):
+    """`local`: a folder. `http`: servers that speak OpenAI's chat completions; what is in an event is the name of the
+    environment variable that holds the key, never the key."""
+
     name: Name
-    adapter: Literal["local"] = "local"
-    path: str = Field(min_length=1, description="a model folder, relative to this file, or microworld:NAME")
+    adapter: Literal["local", "http"] = "local"
+    path: str = Field("", description="a model folder, relative to this file, or microworld:NAME")
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$")], ...] = ()
+    served_name: str = ""
+    key_env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 32
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    system: str = Field("", max_length=10_000)
     temperature_answer: Temperature = 0.7
     temperature_question: Temperature = 0.7
     temperature_proposal: Temperature = 0.7
     temperature_verdict: Temperature = 0.0
+
+    @model_validator(mode="after")
+    def _has_what_its_adapter_needs(self) -> Self:
+        if self.adapter == "local" and not self.path:
+            raise ValueError("path is missing: name the model's folder, or its servers with adapter: http and urls")
+        if self.adapter == "local" and (self.urls or self.key_env or self.served_name or self.system):
+            raise ValueError("urls, served_name, key_env and system are for adapter: http: add it, or remove them")
+        if self.adapter == "http" and not self.urls:
+            raise ValueError("urls is missing: name a server's base URL, http://HOST:PORT/v1")
+        return self
 
 
 class Bandit(_Section):
@@ -160,6 +179,8 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _run_is_possible(self) -> Self:
+        if self.target.adapter == "http":
+            raise ValueError("target.adapter is http: versions of the target are folders so far; use local")
         called = [model.name for model in (*self.sources, self.target)]
         if len(set(called)) < len(called):
             raise ValueError(f"two models have one name ({', '.join(called)}): rename one")
@@ -176,7 +197,9 @@ class Config(_Section):
         return pb.Settings(
             seed=seed,
             preset=self.preset,
-            sources=[pb.ModelSettings(**source.model_dump(), digest=digests[source.name]) for source in self.sources],
+            sources=[
+                pb.ModelSettings(**source.model_dump(), digest=digests.get(source.name)) for source in self.sources
+            ],
             target=pb.ModelSettings(**self.target.model_dump(), digest=digests[self.target.name]),
             prompts=self.prompts,
             bandit=pb.BanditSettings(**bandit),

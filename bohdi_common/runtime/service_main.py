@@ -14,7 +14,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.topics import Topic
 from bohdi_common.log.kafka_settings import BadSetting, KafkaSettings
 from bohdi_common.log.port import LogError
-from bohdi_common.models.adapters import local_models
+from bohdi_common.models import adapters
 from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
 from bohdi_common.runtime.service_settings import ServiceSettings
@@ -41,7 +41,7 @@ def run_worker(
     topic: Topic,
     capacity: int,
     make: Callable[[Surroundings], Service],
-    models: Callable[[FolderOf], ChatModels] = local_models,
+    models: Callable[[FolderOf], ChatModels] = adapters.models,
 ) -> None:
     """Hosts a worker service until a signal ends it; `capacity`: its inputs in flight by default."""
     kafka, settings = _told(capacity)

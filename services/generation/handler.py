@@ -39,7 +39,7 @@ class Generation:
         """AnswersWritten, or RehearsalAnswered for a rehearsal; HarvestFailed when question or answers were no good."""
         asked = event.harvest_requested
         usage = Usage()
-        question, why_not = await self._question(asked, usage)
+        question, why_not = await self._question(event.run_id, asked, usage)
         if question is None:
             return [self._failed(event, why_not, stage="gate" if "benchmark" in why_not else "question")]
         common = {
@@ -59,7 +59,7 @@ class Generation:
         body = common | {"target_version": asked.target_version, "answers": answers, "settings": asked.settings}
         return [codec.result(event, self.name, self.clock(), "answers_written", body)]
 
-    async def _question(self, asked: HarvestRequested, usage: Usage) -> tuple[str | None, str]:
+    async def _question(self, run_id: str, asked: HarvestRequested, usage: Usage) -> tuple[str | None, str]:
         """The first question of the leader's samples that passes the gates, or None and why there is none."""
         settings = asked.settings
         prompt = prompts.load(settings.prompts)
@@ -68,7 +68,9 @@ class Generation:
         sampling = Sampling(
             rules.question_max_tokens, leader.temperature_question, rules.question_top_p, rules.question_samples
         )
-        reply = await self.models.complete(ModelRef.of(leader), prompt.ask_question(asked.path), sampling)
+        reply = await self.models.complete(
+            ModelRef.of(leader, asked_by=run_id), prompt.ask_question(asked.path), sampling
+        )
         usage.add(reply)
         gate = decontamination(tuple(self.benchmark_of(name) for name in rules.benchmarks))
         why_not = "the leader wrote no question"
@@ -89,7 +91,8 @@ class Generation:
         target = ModelRef.of(settings.target, asked.target_version, event.run_id)
         calls = [self._answer(asked, target, question, settings.target.temperature_answer)]
         calls += [
-            self._answer(asked, ModelRef.of(source), question, source.temperature_answer) for source in settings.sources
+            self._answer(asked, ModelRef.of(source, asked_by=event.run_id), question, source.temperature_answer)
+            for source in settings.sources
         ]
         answers = []
         for call, outcome in enumerate(await asyncio.gather(*calls, return_exceptions=True)):

@@ -33,7 +33,7 @@ class Judging:
         candidates = votes.candidates(texts)
         verdicts: list[dict[str, Any]] = []
         if len(candidates) > 1:
-            verdicts = await self._verdicts(written, candidates)
+            verdicts = await self._verdicts(event.run_id, written, candidates)
             cast = [verdict["choice"] for verdict in verdicts if verdict["counted"]]
             outcome = votes.decided(cast, texts[votes.TARGET] is not None)
         else:
@@ -54,14 +54,14 @@ class Judging:
         }
         return [codec.result(event, self.name, self.clock(), "harvest_judged", body)]
 
-    async def _verdicts(self, written: AnswersWritten, candidates: list[int]) -> list[dict[str, Any]]:
+    async def _verdicts(self, run_id: str, written: AnswersWritten, candidates: list[int]) -> list[dict[str, Any]]:
         """Of every judge the verdict on an order and, if asked for, on its reverse; of each pair one is counted, as a
         vote when both agree, else as an abstention. Raises ModelUnavailable when no judge answered."""
         settings = written.settings
         by_leader = settings.judging.mode == JUDGING_MODE_LEADER
         judges = [s for s in settings.sources if not by_leader or s.name == written.leader]
         outcomes = await asyncio.gather(
-            *(self._judge(written, candidates, judge, fixed=by_leader) for judge in judges),
+            *(self._judge(run_id, written, candidates, judge, fixed=by_leader) for judge in judges),
             return_exceptions=True,
         )
         verdicts: list[dict[str, Any]] = []
@@ -75,22 +75,25 @@ class Judging:
         return verdicts
 
     async def _judge(
-        self, written: AnswersWritten, candidates: list[int], judge: ModelSettings, fixed: bool
+        self, run_id: str, written: AnswersWritten, candidates: list[int], judge: ModelSettings, fixed: bool
     ) -> list[dict[str, Any]]:
         order = list(candidates) if fixed else votes.shuffled(candidates, written.request_hash, judge.name)
         orders = [order, order[::-1]] if written.settings.judging.both_orders else [order]
-        verdicts = list(await asyncio.gather(*(self._verdict(written, order, judge) for order in orders)))
+        verdicts = list(await asyncio.gather(*(self._verdict(run_id, written, order, judge) for order in orders)))
         if votes.agreed([verdict["choice"] for verdict in verdicts]) != votes.ABSTAINED:
             verdicts[0]["counted"] = True
         return verdicts
 
-    async def _verdict(self, written: AnswersWritten, order: list[int], judge: ModelSettings) -> dict[str, Any]:
+    async def _verdict(
+        self, run_id: str, written: AnswersWritten, order: list[int], judge: ModelSettings
+    ) -> dict[str, Any]:
         settings = written.settings
         prompt = prompts.load(settings.prompts)
         shown = [" ".join(written.answers[i].text.split()) if prompt.verdict_reply == "quote" else
                  written.answers[i].text for i in order]  # fmt: skip
         sampling = Sampling(settings.judging.max_tokens, judge.temperature_verdict, settings.judging.top_p)
-        reply = await self.models.complete(ModelRef.of(judge), prompt.ask_verdict(written.question, shown), sampling)
+        model = ModelRef.of(judge, asked_by=run_id)
+        reply = await self.models.complete(model, prompt.ask_verdict(written.question, shown), sampling)
         completion = reply.completions[0]
         position = prompt.read_verdict(completion.text, shown)
         return {

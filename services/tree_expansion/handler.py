@@ -41,7 +41,7 @@ class TreeExpansion:
     async def handle(self, event: Event) -> Sequence[Event]:
         """DomainsSprouted with up to `want` names, or SproutFailed when no name found votes enough."""
         asked = event.sprout_requested
-        proposals = await self._propose(asked)
+        proposals = await self._propose(event.run_id, asked)
         tallies = _count_votes(asked, proposals)
         chosen = [t for t in tallies if not t.refused and t.votes >= asked.settings.sprout.votes][: asked.want]
         body: dict[str, Any] = {
@@ -61,13 +61,13 @@ class TreeExpansion:
             body["reason"] = f"no valid unknown name with {asked.settings.sprout.votes} votes"
         return [codec.result(event, self.name, self.clock(), kind, body)]
 
-    async def _propose(self, asked: SproutRequested) -> list[tuple[str, str]]:
+    async def _propose(self, run_id: str, asked: SproutRequested) -> list[tuple[str, str]]:
         """(source, reply) for every sample of every source. Raises ModelUnavailable when no source answered."""
         settings = asked.settings
         prompt = prompts.load(settings.prompts)
         messages = prompt.ask_names(asked.path, asked.known, asked.want)
         replies = await asyncio.gather(
-            *(self._sample(source, messages, asked) for source in settings.sources),
+            *(self._sample(run_id, source, messages, asked) for source in settings.sources),
             return_exceptions=True,
         )
         proposals: list[tuple[str, str]] = []
@@ -80,10 +80,12 @@ class TreeExpansion:
             raise ModelUnavailable("no source could be reached for a proposal")
         return proposals
 
-    async def _sample(self, source: ModelSettings, messages: list[Message], asked: SproutRequested) -> list[str]:
+    async def _sample(
+        self, run_id: str, source: ModelSettings, messages: list[Message], asked: SproutRequested
+    ) -> list[str]:
         rules = asked.settings.sprout
         sampling = Sampling(rules.max_tokens, source.temperature_proposal, rules.top_p, rules.samples)
-        reply = await self.models.complete(ModelRef.of(source), messages, sampling)
+        reply = await self.models.complete(ModelRef.of(source, asked_by=run_id), messages, sampling)
         return [completion.text for completion in reply.completions]
 
 

@@ -1,0 +1,225 @@
+"""The chat-model port on servers that speak OpenAI's chat completions: vLLM, and most others.
+
+The `openai` client asks again by itself after 408, 409, 429, 5xx and cut connections, with growing, jittered pauses or
+the server's own Retry-After. Around it stand, for each server, a bound on the requests in flight that the runs share by
+turns, and a circuit: a server that keeps failing is left alone for a while and then asked by one request. Of several
+servers for one model the least busy is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
+
+from bohdi_common.models import reasoning
+from bohdi_common.models.fair import FairGate
+from bohdi_common.models.port import (
+    Completion,
+    Endpoint,
+    Message,
+    ModelRef,
+    ModelRefused,
+    ModelUnavailable,
+    Reply,
+    Sampling,
+)
+
+_RETRIES = 2  # of the client, beside those of the service's shell
+_FAILURES = 5  # in a row, until a server is left alone
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 120.0
+_NO_KEY = "none"  # servers that want no key take any
+_BASE_VERSIONS = ("", "base")
+_SAID_CHARS = 300
+
+_log = logging.getLogger("bohdi")
+
+
+@dataclass
+class _Server:
+    """One server: who is asking it, and whether it may be asked at all."""
+
+    url: str
+    client: AsyncOpenAI
+    gate: FairGate
+    clock_s: Callable[[], float]
+    failures: int = 0
+    closed_until_s: float = 0.0
+    last_error: str = ""
+    _pause_s: float = field(default=_FIRST_PAUSE_S, init=False)
+
+    @property
+    def may_be_asked(self) -> bool:
+        return self.clock_s() >= self.closed_until_s
+
+    def asked(self) -> None:
+        """One that was left alone is asked once, and no more before that is answered."""
+        if self.failures >= _FAILURES:
+            self.closed_until_s = self.clock_s() + self._pause_s
+
+    def answered(self) -> None:
+        if self.failures >= _FAILURES:
+            _log.warning("%s answers again", self.url)
+        self.failures, self.closed_until_s, self._pause_s = 0, 0.0, _FIRST_PAUSE_S
+
+    def failed(self, error: str) -> None:
+        self.failures += 1
+        self.last_error = error
+        if self.failures >= _FAILURES:
+            self.closed_until_s = self.clock_s() + self._pause_s
+            _log.warning("%s: %d failures in a row, left alone for %.0f s: %s",
+                         self.url, self.failures, self._pause_s, error)  # fmt: skip
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+
+class HttpModels:
+    """Models behind servers. Each `ModelRef` brings its `endpoint`; keys come from `environment`."""
+
+    def __init__(
+        self, environment: Mapping[str, str] = os.environ, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._environment = environment
+        self._clock_s = clock_s
+        self._servers: dict[tuple[str, str], _Server] = {}
+        self._closed = False
+
+    async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
+        """See the port. A server that gives fewer completions than were asked for is asked for the rest."""
+        if model.endpoint is None:
+            raise ModelRefused(f"{model.name}: no endpoint was named for it")
+        asked_s = time.monotonic()
+        completions: list[Completion] = []
+        prompt_tokens = 0
+        for _ in range(sampling.n):
+            given = await self._asked(model, model.endpoint, messages, sampling, sampling.n - len(completions))
+            completions += _completions(given)
+            prompt_tokens += given.usage.prompt_tokens if given.usage else 0
+            if len(completions) >= sampling.n:
+                return Reply(tuple(completions[: sampling.n]), prompt_tokens, time.monotonic() - asked_s)
+        raise ModelUnavailable(f"{model.name}: {len(completions)} completions instead of {sampling.n}")
+
+    async def close(self) -> None:
+        """See the port."""
+        self._closed = True
+        await asyncio.gather(*(server.client.close() for server in self._servers.values()))
+
+    async def _asked(
+        self, model: ModelRef, endpoint: Endpoint, messages: Sequence[Message], sampling: Sampling, n: int
+    ) -> ChatCompletion:
+        server = self._server(model, endpoint)
+        body: dict[str, Any] = {
+            "model": served_name(model, endpoint),
+            "messages": [*_system(endpoint), *messages],
+            "n": n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        async with server.gate.turn(model.asked_by):
+            if self._closed:
+                raise ModelUnavailable("the models behind HTTP are closed")
+            server.asked()
+            try:
+                given = await server.client.chat.completions.create(**body, timeout=endpoint.timeout_s)
+                _check(given)
+            except Exception as error:
+                raise self._told(server, model, endpoint, error) from None
+        server.answered()
+        return given
+
+    def _told(self, server: _Server, model: ModelRef, endpoint: Endpoint, error: Exception) -> Exception:
+        """What the port says to an error of the client, in one line without the key."""
+        said = f"{model.name} at {server.url}: {_said(error)}"
+        match error:
+            case openai.BadRequestError() | openai.UnprocessableEntityError():
+                server.answered()
+                return ModelRefused(said)
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                server.answered()
+                key = endpoint.key_env or "key_env of the configuration, which names none"
+                return ModelUnavailable(f"{model.name} at {server.url}: refused the key: check {key}")
+            case openai.NotFoundError():
+                server.answered()
+                name = served_name(model, endpoint)
+                return ModelUnavailable(f"{model.name} at {server.url}: no model {name!r} there: check served_name")
+            case openai.RateLimitError():
+                server.answered()
+                return ModelUnavailable(said)
+            case openai.OpenAIError() | ValueError() | TypeError() | AttributeError():
+                server.failed(said)
+                return ModelUnavailable(said)
+        return error
+
+    def _server(self, model: ModelRef, endpoint: Endpoint) -> _Server:
+        """The least busy of those that may be asked."""
+        if self._closed:
+            raise ModelUnavailable("the models behind HTTP are closed")
+        servers = [self._opened(model, endpoint, url) for url in endpoint.urls]
+        there = [server for server in servers if server.may_be_asked]
+        if not there:
+            raise ModelUnavailable(f"{servers[0].last_error}; left alone for a while after {_FAILURES} failures")
+        return min(there, key=lambda server: server.gate.busy)
+
+    def _opened(self, model: ModelRef, endpoint: Endpoint, url: str) -> _Server:
+        at = (url, endpoint.key_env)
+        if at not in self._servers:
+            key = self._environment.get(endpoint.key_env, "") if endpoint.key_env else _NO_KEY
+            if not key:
+                raise ModelUnavailable(f"{model.name}: ${endpoint.key_env} is not set: put the key of {url} there")
+            client = AsyncOpenAI(base_url=url, api_key=key, max_retries=_RETRIES)
+            self._servers[at] = _Server(url, client, FairGate(endpoint.concurrency), self._clock_s)
+        return self._servers[at]
+
+
+def served_name(model: ModelRef, endpoint: Endpoint) -> str:
+    """Under which name servers know a source, or a version of the target."""
+    return endpoint.served_name if model.version in _BASE_VERSIONS else f"{endpoint.served_name}-{model.version}"
+
+
+def _system(endpoint: Endpoint) -> list[Message]:
+    return [{"role": "system", "content": endpoint.system}] if endpoint.system else []
+
+
+def _check(given: Any) -> None:
+    """Raises ValueError for an answer that is none: a server of another kind may say 200 to anything."""
+    if not isinstance(given, ChatCompletion) or not getattr(given, "choices", None):
+        raise ValueError("the answer is no chat completion: check that the URL ends in /v1 of such a server")
+
+
+def _completions(given: ChatCompletion) -> list[Completion]:
+    """Usage names the tokens of all together: they are shared out evenly."""
+    count = len(given.choices)
+    each, left = divmod(given.usage.completion_tokens if given.usage else 0, count)
+    return [
+        Completion(
+            reasoning.split(choice.message.content or "")[1],
+            "length" if choice.finish_reason == "length" else "stop",
+            each + (number < left),
+        )
+        for number, choice in enumerate(given.choices)
+    ]
+
+
+def _said(error: Exception) -> str:
+    match error:
+        case openai.APITimeoutError():
+            return "no answer in time"
+        case openai.APIConnectionError():
+            return f"cannot be reached: {error.__cause__ or error}"
+        case openai.APIStatusError():
+            return _line(error.message)
+    return _line(str(error) or type(error).__name__)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_SAID_CHARS]

@@ -1,0 +1,165 @@
+"""Models behind a server: real HTTP, the real client, and everything that can go wrong with them."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bohdi_common.models.http import HttpModels
+from bohdi_common.models.port import Endpoint, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
+from tests.stub_server import Stub
+
+KEY = "sk-of-the-tests"
+THREE = Sampling(max_tokens=5, temperature=0.7, top_p=0.9, n=3, stop=("\n",))
+
+
+async def echo(model: str, messages: list[dict[str, str]], body: dict[str, Any]) -> list[str]:
+    return [f"{model} says {messages[-1]['content']}"] * body.get("n", 1)
+
+
+def stub(**told: Any) -> Stub:
+    return Stub(echo, **told)
+
+
+@asynccontextmanager
+async def opened(**environment: str) -> AsyncIterator[HttpModels]:
+    models = HttpModels(environment)
+    try:
+        yield models
+    finally:
+        await models.close()
+
+
+def ref(*urls: str, **told: Any) -> ModelRef:
+    return ModelRef("model", endpoint=Endpoint(urls, "stub", **told))
+
+
+async def ask(models: HttpModels, model: ModelRef, question: str = "hello", sampling: Sampling = THREE) -> Reply:
+    return await models.complete(model, [{"role": "user", "content": question}], sampling)
+
+
+async def test_a_request_says_all_that_was_asked_and_the_reply_all_that_was_given() -> None:
+    server = stub(key=KEY)
+    async with server.serving() as url, opened(THE_KEY=KEY) as models:
+        reply = await ask(models, ref(url, key_env="THE_KEY", system="Be brief."), "one two three four")
+    assert [c.text for c in reply.completions] == ["stub says one two three"] * 3
+    assert [c.finish_reason for c in reply.completions] == ["length"] * 3
+    assert (reply.prompt_tokens, [c.completion_tokens for c in reply.completions]) == (6, [5, 5, 5])
+    asked = server.requests[-1]
+    assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert {name: asked[name] for name in ("n", "temperature", "top_p", "max_tokens", "stop")} == {
+        "n": 3, "temperature": 0.7, "top_p": 0.9, "max_tokens": 5, "stop": ["\n"],
+    }  # fmt: skip
+
+
+async def test_a_version_of_the_target_has_a_name_of_its_own() -> None:
+    server = stub(models=("stub", "stub-r3"))
+    async with server.serving() as url, opened() as models:
+        endpoint = Endpoint((url,), "stub")
+        for version in ("", "base", "r3"):
+            await ask(models, ModelRef("target", version, "run", endpoint=endpoint))
+    assert server.calls == {"stub": 2, "stub-r3": 1}
+
+
+@pytest.mark.parametrize("fault", ["500", "429", "cut"])
+async def test_what_passes_is_asked_again_by_the_client(fault: str) -> None:
+    server = stub(faults=deque([fault]))
+    async with server.serving() as url, opened() as models:
+        assert len((await ask(models, ref(url))).completions) == 3
+    assert server.calls["stub"] == 2
+
+
+async def test_fewer_completions_than_asked_for_are_made_up() -> None:
+    server = stub(faults=deque(["fewer"]))
+    async with server.serving() as url, opened() as models:
+        assert len((await ask(models, ref(url))).completions) == 3
+    assert [request["n"] for request in server.requests] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "told"),
+    [
+        ("400", ModelRefused, "Error code: 400 - a fault of 400 on demand"),
+        ("401", ModelUnavailable, "refused the key: check THE_KEY"),
+        ("404", ModelUnavailable, "no model 'stub' there: check served_name"),
+        ("html", ModelUnavailable, "no chat completion: check that the URL"),
+        ("half", ModelUnavailable, "."),
+        ("none", ModelUnavailable, "no chat completion"),
+        ("slow", ModelUnavailable, "no answer in time"),
+    ],
+)
+async def test_what_does_not_pass_is_one_line_without_the_key(fault: str, error: type[Exception], told: str) -> None:
+    server = stub(faults=deque([fault] * 9))
+    async with server.serving() as url, opened(THE_KEY=KEY) as models:
+        with pytest.raises(error, match=told) as raised:
+            await ask(models, ref(url, key_env="THE_KEY", timeout_s=0.3))
+    line = str(raised.value)
+    assert line.startswith(f"model at {url}: ")
+    assert "\n" not in line
+    assert KEY not in line
+
+
+async def test_a_key_that_is_not_set_is_named() -> None:
+    async with opened() as models:
+        with pytest.raises(ModelUnavailable, match=r"model: \$THE_KEY is not set: put the key of http://x/v1 there"):
+            await ask(models, ref("http://x/v1", key_env="THE_KEY"))
+
+
+async def test_a_server_that_keeps_failing_is_left_alone_for_a_while_and_then_asked_by_one() -> None:
+    now_s = 0.0
+    server = stub(faults=deque(["half"] * 6))
+    models = HttpModels({}, clock_s=lambda: now_s)
+    async with server.serving() as url:
+        for _ in range(5):
+            with pytest.raises(ModelUnavailable):
+                await ask(models, ref(url))
+        with pytest.raises(ModelUnavailable, match="left alone for a while after 5 failures"):
+            await ask(models, ref(url))
+        assert server.calls["stub"] == 5
+        now_s = 6.0
+        outcomes = await asyncio.gather(*(ask(models, ref(url)) for _ in range(10)), return_exceptions=True)
+        assert server.calls["stub"] == 6
+        assert all(isinstance(outcome, ModelUnavailable) for outcome in outcomes)
+        now_s = 60.0
+        assert len((await ask(models, ref(url))).completions) == 3
+    await models.close()
+
+
+async def test_of_two_servers_the_one_that_works_answers_all() -> None:
+    broken, whole = stub(share=1.0, befall=("half",)), stub()
+    async with broken.serving() as first, whole.serving() as second, opened() as models:
+        outcomes = [await _outcome(models, ref(first, second)) for _ in range(30)]
+    assert sum(isinstance(outcome, Exception) for outcome in outcomes) <= 5
+    assert whole.calls["stub"] >= 25
+
+
+async def _outcome(models: HttpModels, model: ModelRef) -> Reply | Exception:
+    try:
+        return await ask(models, model)
+    except ModelUnavailable as error:
+        return error
+
+
+async def test_never_more_requests_are_in_flight_than_the_endpoint_takes() -> None:
+    async def slowly(model: str, messages: list[dict[str, str]], body: dict[str, Any]) -> list[str]:
+        await asyncio.sleep(0.01)
+        return await echo(model, messages, body)
+
+    first, second = Stub(slowly), Stub(slowly)
+    async with first.serving() as one, second.serving() as other, opened() as models:
+        await asyncio.gather(*(ask(models, ref(one, other, concurrency=4)) for _ in range(60)))
+    assert first.most_at_once == second.most_at_once == 4
+    assert abs(first.calls["stub"] - second.calls["stub"]) <= 12
+
+
+async def test_after_the_end_nothing_is_asked() -> None:
+    server = stub()
+    async with server.serving() as url:
+        models = HttpModels({})
+        await models.close()
+        with pytest.raises(ModelUnavailable, match="closed"):
+            await ask(models, ref(url))
+    assert not server.calls

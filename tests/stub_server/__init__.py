@@ -1,0 +1,132 @@
+"""A server that speaks OpenAI's chat completions, for tests: the protocol and its faults are true, the models are not.
+
+What it says comes from a function that the test gives; what goes wrong, from a list of faults or a share of the calls
+by a seed. `python -m tests.stub_server FOLDER ...` serves real model folders of the micro-world instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+Say = Callable[[str, list[dict[str, str]], dict[str, Any]], Awaitable[list[str]]]  # model, messages, the whole request
+
+FAULTS = ("500", "429", "400", "401", "404", "cut", "html", "half", "none", "fewer", "slow")
+SLOW_S = 5.0
+
+
+@dataclass
+class Stub:
+    """`faults`: what befalls the next calls, one each, "" for nothing; after them a `share` of the calls, one of
+    `befall` by the seed. `key`: what callers must bring, if anything."""
+
+    say: Say
+    key: str = ""
+    models: tuple[str, ...] = ("stub",)
+    share: float = 0.0
+    befall: tuple[str, ...] = ("500", "429", "cut", "half")
+    seed: int = 0
+    retry_after: str = "0.01"
+    faults: deque[str] = field(default_factory=deque)
+    calls: Counter[str] = field(default_factory=Counter)  # requests by model
+    befallen: Counter[str] = field(default_factory=Counter)
+    requests: list[dict[str, Any]] = field(default_factory=list)  # bodies, the last thousand
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    @asynccontextmanager
+    async def serving(self, port: int = 0) -> AsyncIterator[str]:
+        """The base URL, on loopback."""
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/v1/chat/completions", self._completions)
+        app.router.add_get("/v1/models", self._list)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        finally:
+            await runner.cleanup()
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self._answered(request)
+        finally:
+            self.at_once -= 1
+
+    async def _answered(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.calls[body["model"]] += 1
+        self.requests = [*self.requests[-999:], body]
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return _error(401, "Incorrect API key provided: sk-wrong")
+        if body["model"] not in self.models:
+            return _error(404, f"The model `{body['model']}` does not exist.")
+        fault = self._fault()
+        if fault == "slow":
+            await asyncio.sleep(SLOW_S)
+        if fault in ("500", "429", "400", "401", "404"):
+            headers = {"Retry-After": self.retry_after} if fault == "429" else {}
+            return _error(int(fault), f"a fault of {fault} on demand", headers)
+        if fault == "html":
+            return web.Response(text="<html><body>Welcome!</body></html>", content_type="text/html")
+        if fault == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        count = {"none": 0, "fewer": 1}.get(fault, body.get("n", 1))
+        given = web.json_response(_completion(body, (await self.say(body["model"], body["messages"], body))[:count]))
+        if fault == "half":
+            return web.Response(text=given.text[: len(given.text or "") // 2], content_type="application/json")
+        return given
+
+    def _fault(self) -> str:
+        fault = ""
+        if self.faults:
+            fault = self.faults.popleft()
+        elif self.share and self._random.random() < self.share:
+            fault = self._random.choice(self.befall)
+        self.befallen[fault] += bool(fault)
+        return fault
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": {"message": message, "type": "stub"}}, status=status, headers=headers)
+
+
+def _completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    """A token is a word; what has more of them than max_tokens is cut."""
+    limit = body.get("max_tokens") or 1_000_000
+    words = [text.split(" ") for text in texts]
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": text if len(said) <= limit else " ".join(said[:limit])},
+            "finish_reason": "stop" if len(said) <= limit else "length",
+        }
+        for index, (text, said) in enumerate(zip(texts, words, strict=True))
+    ]
+    prompt = sum(len(message["content"].split()) for message in body["messages"])
+    completion = sum(min(len(said), limit) for said in words)
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "id": "stub", "object": "chat.completion", "created": int(time.time()), "model": body["model"],
+        "choices": choices, "usage": usage,
+    }  # fmt: skip
