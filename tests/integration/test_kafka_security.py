@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,11 +20,12 @@ from bohdi.cli import Exit
 from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
-from bohdi_common.log.port import LogError, Record
+from bohdi_common.log.port import LogError, LogUnavailable, Record
 from devbroker.broker import Broker
 from devbroker.security import PASSWORD, Certificates
 
 BOUND_S = 60
+SOON_S = 12  # with what Python needs to start
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 def bohdi(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *arguments]
+    return started(environment, sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *arguments)
+
+
+def started(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
     told = {name: value for name, value in os.environ.items() if not name.startswith("BOHDI")} | environment
     return subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False, env=told)
 
@@ -52,16 +58,16 @@ async def test_the_log_is_written_and_read(secure: Broker) -> None:
     assert "value" in [stored.value.decode() for stored in KafkaReader(settings).read("bohdi.dead")]
 
 
-def test_a_service_becomes_ready_and_shows_its_password_nowhere(secure: Broker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tree_expansion", "bandit"])
+def test_a_service_becomes_ready_and_shows_its_password_nowhere(secure: Broker, tmp_path: Path, name: str) -> None:
     bohdi(secure.environment, "topics", "create")
+    told = {**os.environ, **secure.environment, "BOHDI_LOG": "DEBUG", "BOHDI_STORE": str(tmp_path / "store")}
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.scripted.tree_expansion"],
-            env={**os.environ, **secure.environment, "BOHDI_LOG": "DEBUG"}, stdout=log, stderr=log,
-        )  # fmt: skip
+        command = [sys.executable, "-W", "ignore", "-m", f"services.{name}"]
+        process = subprocess.Popen(command, env=told, stdout=log, stderr=log)
     try:
         ready = until_ready(tmp_path / "log")
-        assert (ready["ok"], ready["assigned_partitions"]) == (True, 8)
+        assert (ready["ok"], ready["assigned_partitions"]) == (True, 8), (tmp_path / "log").read_text()
         assert PASSWORD.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
     finally:
         process.terminate()
@@ -83,25 +89,52 @@ def until_ready(log: Path) -> dict[str, object]:
     return said
 
 
-def test_a_wrong_password_a_wrong_authority_and_no_tls_are_one_line_each_in_time(
-    secure: Broker, tmp_path: Path
-) -> None:
+@pytest.fixture
+def not_let_in(secure: Broker, tmp_path: Path) -> dict[str, tuple[dict[str, str], str]]:
+    """Environments of clients that the broker never lets in, and what they are told."""
     other = Certificates.make(tmp_path / "other")
-    plain = {"BOHDI_KAFKA": secure.bootstrap}
-    wrong = {"BOHDI_KAFKA_PASSWORD": "wrong-but-secret-too"}
-    for environment in (secure.environment | wrong, secure.environment | {"BOHDI_KAFKA_CA": str(other.ca)}, plain):
+    return {
+        "password": ({"BOHDI_KAFKA_PASSWORD": "wrong-but-secret-too"}, "not let in: check user, password"),
+        "authority": ({"BOHDI_KAFKA_CA": str(other.ca)}, "certificate is not trusted: .*; check BOHDI_KAFKA_CA"),
+    }
+
+
+@pytest.mark.parametrize("what", ["password", "authority"])
+def test_a_wrong_password_and_a_wrong_authority_are_told_as_such_and_at_once(
+    secure: Broker, not_let_in: dict[str, tuple[dict[str, str], str]], what: str
+) -> None:
+    wrong, line = not_let_in[what]
+    service = [sys.executable, "-W", "ignore", "-m", "services.bandit"]
+    for command, code in ((["topics", "check"], Exit.LOG), (["status", "--run", "r"], Exit.LOG), (service, 2)):
         started_s = time.monotonic()
-        ended = bohdi(environment, "topics", "check")
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (Exit.LOG, 1), ended.stderr
-        assert secure.bootstrap in ended.stderr
+        run = started if command is service else bohdi
+        ended = run(secure.environment | wrong, *command)
+        said = [told for told in ended.stderr.splitlines() if told.startswith("bohdi: ")]
+        assert (ended.returncode, len(said)) == (code, 1), ended.stderr
+        assert re.fullmatch(f"bohdi: {secure.bootstrap}: .*{line}.*", said[0])
         assert "secret" not in ended.stderr and PASSWORD not in ended.stderr
-        assert time.monotonic() - started_s < 30
+        assert time.monotonic() - started_s < SOON_S
 
 
-async def test_a_writer_that_is_not_let_in_says_so(secure: Broker) -> None:
-    wrong = secure.environment | {"BOHDI_KAFKA_PASSWORD": "wrong"}
-    writer = KafkaWriter(KafkaSettings.from_environment(environment=wrong))
-    with pytest.raises(LogError) as raised:
-        await writer.append([Record("bohdi.dead", "key", "id", b"value")])
+def test_no_tls_is_one_line_in_time(secure: Broker) -> None:
+    started_s = time.monotonic()
+    ended = bohdi({"BOHDI_KAFKA": secure.bootstrap}, "topics", "check")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (Exit.LOG, 1), ended.stderr
+    assert f"{secure.bootstrap}: no broker answers: check address and security settings" in ended.stderr
+    assert time.monotonic() - started_s < BOUND_S / 2
+
+
+@pytest.mark.parametrize("what", ["password", "authority"])
+async def test_a_writer_and_a_follower_that_are_not_let_in_say_so_and_do_not_wait(
+    secure: Broker, not_let_in: dict[str, tuple[dict[str, str], str]], what: str
+) -> None:
+    wrong, line = not_let_in[what]
+    settings = KafkaSettings.from_environment(environment=secure.environment | wrong)
+    writer = KafkaWriter(settings)
+    for trying in (writer.append([Record("bohdi.dead", "key", "id", b"value")]),
+                   anext(KafkaReader(settings).follow("bohdi.dead", 0))):  # fmt: skip
+        with pytest.raises(LogError, match=line) as raised:
+            await asyncio.wait_for(trying, SOON_S)
+        assert not isinstance(raised.value, LogUnavailable)
+        assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
     await writer.close()
-    assert "wrong" not in str(raised.value) and "\n" not in str(raised.value)
