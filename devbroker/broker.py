@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ LIBS = ROOT / ".kafka" / "libs"
 READY_S = 60.0
 STOP_S = 20.0
 _POLL_S = 0.1
+_PORTS = range(20_000, 32_000)  # below the first that Linux gives to clients, 32768 by default
 _HEAP = "512m"
 # ApiVersions, the request with which every client begins: length, api key 18, version 0, correlation id 1, no name.
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -35,13 +37,24 @@ class BrokerFailed(RuntimeError):
 
 
 def free_port(other_than: int = 0) -> int:
-    """A port on loopback that nobody listens on now. The kernel may give one number twice, and a broker whose two
-    listeners have one port does not start: `other_than` is never given."""
-    with socket.socket() as one, socket.socket() as another:  # both open, so their numbers differ
-        for probe in (one, another):
-            probe.bind(("127.0.0.1", 0))
-        ports = [int(probe.getsockname()[1]) for probe in (one, another)]
-    return next(port for port in ports if port != other_than)
+    """A port on loopback that nobody listens on now; `other_than` is never given, for a broker whose two listeners have
+    one port does not start. Drawn from those that the kernel gives to no client: a port of those may be taken by a
+    client's connection, even to this very port, before the broker listens or while it is down."""
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        if port != other_than and not _taken(port):
+            return port
+
+
+def _taken(port: int) -> OSError | None:
+    """Why nobody can listen there now; None when one can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker: a port just left is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error
+    return None
 
 
 @dataclass
@@ -54,9 +67,6 @@ class Broker:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _controller_port: int = field(default=0, init=False)
     certificates: Certificates | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self._controller_port = free_port(self.port)
 
     @property
     def bootstrap(self) -> str:
@@ -91,6 +101,7 @@ class Broker:
         """Returns once it answers; the first time it makes its data folder. Raises BrokerFailed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check()
+        self._controller_port = free_port(self.port)
         properties = self._prepared()
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -129,13 +140,9 @@ class Broker:
             raise BrokerFailed(f"no Kafka in {LIBS}: run devbroker/install.sh (make does)")
         if shutil.which("java") is None:
             raise BrokerFailed("no java on the PATH: install Java 17 or newer (Debian: openjdk-17-jre-headless)")
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker: a port just left is free
-            try:
-                probe.bind(("127.0.0.1", self.port))
-            except OSError as error:
-                reason = f"cannot be listened on ({error.strerror}): end what is there or give another --port"
-                raise BrokerFailed(f"{self.bootstrap} {reason}") from None
+        if error := _taken(self.port):
+            reason = f"cannot be listened on ({error.strerror}): end what is there or give another --port"
+            raise BrokerFailed(f"{self.bootstrap} {reason}")
 
     def _prepared(self) -> Path:
         """The properties, written anew: a kept folder may be started on other ports. Formats a new folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from bohdi_common.log.kafka_reader import KafkaReader
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.log.port import Record
+from devbroker import broker
 from devbroker.broker import Broker, BrokerFailed, free_port
 from tests.conftest import make_topics
 
@@ -45,6 +47,18 @@ def test_a_port_that_is_taken_is_one_line_and_not_taken_for_its_own(own_broker: 
     with pytest.raises(BrokerFailed, match=rf"127.0.0.1:{own_broker.port} cannot be listened on") as raised:
         Broker(tmp_path / "second", own_broker.port).start()
     assert "\n" not in str(raised.value)
+
+
+def test_a_free_port_is_none_that_is_taken_or_a_client_may_be_given_or_the_other_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports = sorted({free_port() for _ in range(3)})
+    assert ports[-1] < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    monkeypatch.setattr(broker, "_PORTS", ports)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[0]))
+        taken.listen()
+        assert {free_port(ports[1]) for _ in range(20)} == set(ports[2:])
 
 
 def test_a_kept_folder_starts_on_another_port_with_its_records(own_broker: Broker) -> None:
