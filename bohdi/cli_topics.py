@@ -28,8 +28,10 @@ def create(kafka: Kafka = None, replication: Replication = None, as_json: Json =
     if as_json:
         print(json.dumps({"done": done.mended, "refused": done.refused}, indent=1))
     else:
-        for line in done.mended or ([] if done.refused else ["every topic is as the registry has it"]):
-            print(f"mended: {line}" if done.mended else line)
+        for line in done.mended:
+            print(f"done: {line}")
+        if not done.differences:
+            print("every topic is as the registry has it")
     _refused(done.refused)
 
 

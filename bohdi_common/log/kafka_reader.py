@@ -87,7 +87,7 @@ class KafkaReader:
             return int(self._python().beginning_offsets([place])[place]) if end else 0
 
     def close_reading(self) -> None:
-        """Lets go of the connections; `follow` iterators end."""
+        """Lets go of the connections; `follow` iterators end, `read` raises LogUnavailable."""
         self._closed = True
         with self._one_at_a_time:
             consumer, self._consumer = self._consumer, None
@@ -101,9 +101,8 @@ class KafkaReader:
         stretch = kafka_apart.Stretch(self._settings, self._prefix, topic, self.partition, start, stop)
         with closing(kafka_apart.batches(stretch)) as batches:
             for batch in batches:
-                if self._closed:
-                    raise LogUnavailable(f"{self._settings.bootstrap}: the log is closed")
                 for row in batch:
+                    self._open()
                     yield Stored(topic, *row)
 
     def _here(self, topic: str, start: int, stop: int) -> Iterator[Stored]:
@@ -116,6 +115,7 @@ class KafkaReader:
             for record in batch:
                 if record.offset >= stop:
                     return
+                self._open()
                 yield stored(topic, record)
                 start = record.offset + 1
 
@@ -131,9 +131,12 @@ class KafkaReader:
             self._position = (topic, batch[-1].offset + 1 if batch else start)
             return list(batch)
 
-    def _python(self) -> KafkaConsumer:
+    def _open(self) -> None:
         if self._closed:
             raise LogUnavailable(f"{self._settings.bootstrap}: the log is closed")
+
+    def _python(self) -> KafkaConsumer:
+        self._open()
         if self._consumer is None:
             refused_now(self._settings)
             self._consumer = KafkaConsumer(

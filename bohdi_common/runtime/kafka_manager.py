@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -89,6 +90,9 @@ class KafkaManagerHost:
     saved_every: int = _SAVED_EVERY
     health: Health = field(init=False)
     _kept: list[_Kept] = field(default_factory=list, init=False)
+    _readers: list[KafkaReader] = field(default_factory=list, init=False)
+    _ending: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _ended: bool = field(default=False, init=False)
     _appended: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
 
     def run(self) -> None:
@@ -117,19 +121,40 @@ class KafkaManagerHost:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(watch(self.kafka, topics, self.health))]
-                readers = [KafkaReader(self.kafka, number) for number in range(await self._partitions())]
-                hosts = [await until_there(partial(asyncio.to_thread, self._host, r, writer)) for r in readers]
-                tasks += [group.create_task(self._hosted(host)) for host in hosts]
-                self.health.assigned, self.health.phase = len(readers), "running"
+                tasks.append(group.create_task(self._started(group, writer, tasks)))
                 await stop.wait()
                 self.health.phase = "stopping"
                 end_within(_END_S)
                 for task in tasks:
                     task.cancel()
+                await asyncio.to_thread(self._close_readers)
             for kept in self._kept:
                 kept.save()
         finally:
             await writer.close()
+
+    async def _started(self, group: asyncio.TaskGroup, writer: KafkaWriter, tasks: list[asyncio.Task[None]]) -> None:
+        """Begins a host on every partition, each a task among `tasks`."""
+        readers = [self._reader(number) for number in range(await self._partitions())]
+        hosts = [await until_there(partial(asyncio.to_thread, self._host, r, writer)) for r in readers]
+        tasks += [group.create_task(self._hosted(host)) for host in hosts]
+        self.health.assigned, self.health.phase = len(readers), "running"
+
+    def _reader(self, partition: int = 0) -> KafkaReader:
+        """To be had until the process ends: whatever is read then is given up."""
+        reader = KafkaReader(self.kafka, partition)
+        with self._ending:
+            if self._ended:
+                reader.close_reading()
+            else:
+                self._readers.append(reader)
+        return reader
+
+    def _close_readers(self) -> None:
+        with self._ending:
+            self._ended = True
+        for reader in self._readers:
+            reader.close_reading()
 
     async def _hosted(self, host: ManagerHost) -> None:
         """Runs it; health says why it stopped until the process has ended."""
@@ -142,7 +167,7 @@ class KafkaManagerHost:
             raise
 
     async def _partitions(self) -> int:
-        reader = KafkaReader(self.kafka)
+        reader = self._reader()
         count = await until_there(lambda: asyncio.to_thread(reader.partitions, FEEDBACK.name))
         reader.close_reading()
         return count
@@ -174,7 +199,7 @@ class KafkaManagerHost:
     def _already_asked(self, requests: Sequence[Event]) -> set[str]:
         """Ids of the requests that stand in their topics."""
         wanted: dict[tuple[str, int], list[Event]] = defaultdict(list)
-        reader = KafkaReader(self.kafka)
+        reader = self._reader()
         counts = {topic: reader.partitions(topic) for topic in {codec.topic_of(request).name for request in requests}}
         reader.close_reading()
         for request in requests:
@@ -186,17 +211,17 @@ class KafkaManagerHost:
 
     def _already_dead(self, ids: AbstractSet[str]) -> set[str]:
         """Which of the dead letters `ids` stand in their topic."""
-        counting = KafkaReader(self.kafka)
+        counting = self._reader()
         found: set[str] = set()
         for number in range(counting.partitions(DEAD.name)):
-            reader = KafkaReader(self.kafka, number)
+            reader = self._reader(number)
             found |= ids & {stored.event_id for stored in reader.read(DEAD.name) if stored.event_id in ids}
             reader.close_reading()
         counting.close_reading()
         return found
 
     def _in_topic(self, topic: str, partition: int, requests: Sequence[Event]) -> set[str]:
-        reader = KafkaReader(self.kafka, partition)
+        reader = self._reader(partition)
         try:
             ids = {request.event_id for request in requests}
             since_ms = min(request.time_us for request in requests) // 1000 - _CLOCKS_APART_MS

@@ -21,7 +21,7 @@ from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import FollowedLog, Record, Stored
 from bohdi_common.runtime.feedback import feedback_records, follow_records, why_unfit
 from bohdi_common.runtime.shell import dead_id, dead_record, record_of
-from bohdi_common.runtime.worker import Append, until_durable, until_there
+from bohdi_common.runtime.worker import Append, in_thread, until_durable, until_there
 
 _log = logging.getLogger("bohdi")
 _TICK_S = 1.0
@@ -67,8 +67,9 @@ class ManagerHost:
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_APPENDS_MAX), init=False)
 
     async def run(self) -> None:
-        """Without end. Raises LogError and NewerSchema."""
-        live_from = await until_there(lambda: asyncio.to_thread(self.fold_past))
+        """Without end; cancelled while it folds the past, it ends once the fold has come to a stop, which closing the
+        log brings about. Raises LogError and NewerSchema."""
+        live_from = await until_there(lambda: in_thread(self.fold_past))
         outstanding = self.manager.start()
         asked = await until_there(lambda: asyncio.to_thread(self._asked, outstanding))
         async with asyncio.TaskGroup() as group:

@@ -45,3 +45,16 @@ async def until_there(asked: Callable[[], Awaitable[T]]) -> T:
             _log.warning("%s; trying again in %.1f s", error, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def in_thread(asked: Callable[[], T]) -> T:
+    """What `asked` gives, from a thread. Cancelled, it waits until the thread has ended: what it works on is no one's
+    to touch before."""
+    working = asyncio.ensure_future(asyncio.to_thread(asked))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()
+        raise
