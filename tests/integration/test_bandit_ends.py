@@ -91,9 +91,8 @@ def test_a_signal_while_it_folds_ends_it_with_0_and_its_snapshot_is_what_it_has_
     own_broker: Broker, with_a_run: RecordedRun, tmp_path: Path
 ) -> None:
     assert ended(own_broker, tmp_path, SLOW_S) == 0, (tmp_path / "log").read_text()
-    reader = KafkaReader(
-        KafkaSettings.from_environment(own_broker.bootstrap), partition_of(with_a_run.run_id, FEEDBACK.partitions)
-    )
+    partition = partition_of(with_a_run.run_id, FEEDBACK.partitions)
+    reader = KafkaReader(KafkaSettings.from_environment(own_broker.bootstrap), partition)
     kept = tmp_path / "store" / ".snapshots" / f"bandit-{partition}.snapshot"
     records = list(feedback_events(reader))
     offset, runs = Snapshots(kept).load(lambda at: records[at][1].event_id)
