@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study rebirth simulate chaos kafka kafka-jars proto lock clean
+.PHONY: help demo test lint bench study rebirth simulate chaos outages kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ simulate: $(READY) ## N schedules of the simulator from number FIRST of SEED on 
 
 chaos: $(READY) kafka-jars  ## kill services and broker under load, account for every record; SEED=
 	$(BIN)/python -W ignore -m tests.chaos --seed $(SEED)
+
+outages: $(READY) kafka-jars  ## broker and models away for two minutes, at the start and in the middle (5 minutes)
+	$(BIN)/python -m pytest tests/outages/outages.py
 
 kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
 	@$(BIN)/python -m devbroker

@@ -21,6 +21,7 @@ from typing import Any
 from bohdi.embedded import Parts, Watcher, host_run, new_run, real_parts
 from bohdi.microworld import world
 from bohdi.run_folder import RunFolder, resolved
+from bohdi_common.core.decide import Fact
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.port import Message, ModelRef, Sampling
@@ -102,11 +103,11 @@ def with_kills(parts: Parts, killer: Killer, handled: Path) -> Parts:
                 killer.passing("verdict_before_fold")
             return super().handle(event)
 
-        def _decisions(self, cause: str) -> list[Event]:
-            due = super()._decisions(cause)
-            if any(event.WhichOneof("body") == "nodes_reborn" for event in due):
+        def _decisions(self, cause: str, due: list[Fact]) -> list[Event]:
+            given = super()._decisions(cause, due)
+            if any(event.WhichOneof("body") == "nodes_reborn" for event in given):
                 killer.passing("introspection")
-            return due
+            return given
 
     class Noted:
         def __init__(self, inner: Service) -> None:

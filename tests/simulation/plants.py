@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from bohdi_common.core import evolve
-from bohdi_common.core.decide import requests
+from bohdi_common.core.decide import Fact, requests
 from bohdi_common.core.state import RunState, Slot
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, FEEDBACK
@@ -119,8 +119,8 @@ async def _take_of_any_assignment(window: OrderedWindow, stored: Stored, acknowl
 _decisions = Bandit._decisions
 
 
-def _decisions_and_their_requests(bandit: Bandit, cause: str) -> list[Event]:
-    decided = _decisions(bandit, cause)
+def _decisions_and_their_requests(bandit: Bandit, cause: str, due: list[Fact]) -> list[Event]:
+    decided = _decisions(bandit, cause, due)
     ahead = copy.deepcopy(bandit.state)
     asked: list[Event] = []
     for event in decided:
