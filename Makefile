@@ -43,8 +43,8 @@ simulate: $(READY) ## N schedules of the simulator from number FIRST of SEED on 
 chaos: $(READY) kafka-jars  ## kill services and broker under load, account for every record; SEED=
 	$(BIN)/python -W ignore -m tests.chaos --seed $(SEED)
 
-outages: $(READY) kafka-jars  ## broker and models away for two minutes, at the start and in the middle (5 minutes)
-	$(BIN)/python -m pytest tests/outages/outages.py
+outages: $(READY) kafka-jars  ## broker and models away for two minutes, at the start and in the middle (4 minutes)
+	$(BIN)/python -m pytest tests/kafka_runs/test_outages.py
 
 kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
 	@$(BIN)/python -m devbroker

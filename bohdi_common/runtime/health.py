@@ -46,11 +46,11 @@ class Health:
         """Why the process takes no work now; empty when it does."""
         if self.phase != "running":
             return self.problem or self.phase
-        if self.assigned is None:
-            return "waiting for its partitions"
         silent_s = time.monotonic() - self.broker_seen_s
         if silent_s > _BROKER_SILENT_MAX_S:
             return f"the broker has not answered for {min(silent_s, 1e6):.0f} s"
+        if self.assigned is None:  # without a broker there are none: that was said above
+            return self.problem or "waiting for its partitions"
         return self.problem or self.not_live()
 
     def facts(self) -> dict[str, Any]:

@@ -12,19 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bohdi import figures
 from bohdi.kafka_places import KafkaPlace
 from bohdi.supervisor import SERVICES
 from bohdi.verify_run import verify_on_kafka
 from bohdi_common.log.port import LogError
 from bohdi_common.runtime.config import BadConfig
 from devbroker.broker import Broker
-from tests.chaos import checker
-from tests.kafka_runs.cluster import Cluster, cluster
+from tests.kafka_runs.cluster import SETTLE_S, Cluster, cluster
 
 LATENCY_S = "0.08"
 RUN_S = 420.0
-SETTLE_S = 90.0
 AT_ONCE = 3
 BROKER_AWAY_S = (0.5, 6.0)
 BETWEEN_S = (2.0, 7.0)
@@ -54,7 +51,7 @@ class Campaign:
                 services.supervisor.longest_pause_s = 2.0
                 adversary = asyncio.create_task(self._adversary(services, rng))
                 states = await self._runs(services, adversary)
-                account = await self._account(services)
+                account = await services.accounted(self.places)
             unclean = [p for place in self.places for p in verify_on_kafka(place)["problems"]]
         finally:
             broker.stop()
@@ -116,17 +113,6 @@ class Campaign:
         await asyncio.wait_for(process.wait(), SETTLE_S)
         self.done["rebalances"] += 2
 
-    async def _account(self, services: Cluster) -> checker.Account:
-        """Once what is still under way has had its time."""
-        deadline_s = time.monotonic() + SETTLE_S
-        while True:
-            trees = {place.run_id: _tree(services, place) for place in self.places}
-            topics = await asyncio.to_thread(checker.raw_topics, services.broker.bootstrap)
-            kept = checker.account(topics, trees)
-            if not kept.lost or time.monotonic() > deadline_s:
-                return kept
-            await asyncio.sleep(5.0)
-
 
 async def _submitted(services: Cluster, name: str, seed: int) -> KafkaPlace:
     """Starts a run, whether the broker is there now or a little later."""
@@ -140,8 +126,3 @@ async def _submitted(services: Cluster, name: str, seed: int) -> KafkaPlace:
             if time.monotonic() > deadline_s:
                 raise
             await asyncio.sleep(1.0)
-
-
-def _tree(services: Cluster, place: KafkaPlace) -> list[tuple[tuple[str, ...], int, int]]:
-    """The numbers that `bohdi tree` shows."""
-    return [(tuple(row["path"]), row["alpha"], row["beta"]) for row in figures.tree_rows(services.state(place))]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bohdi import figures
 from bohdi.kafka_places import KafkaPlace
 from bohdi.kafka_runs import submit
 from bohdi.run_folder import resolved
@@ -24,8 +25,10 @@ from bohdi_common.runtime.kafka_topics import Cluster as Topics
 from devbroker.broker import Broker
 from services.bandit.handler import Bandit
 from tests import scripted
+from tests.chaos import checker
 
 DEMO = Path("configs/demo.yaml")
+SETTLE_S = 90.0
 _POLL_S = 1.0
 
 
@@ -74,6 +77,23 @@ class Cluster:
             bandit.fold(event)
         reader.close_reading()
         return bandit.state
+
+    async def accounted(self, places: Sequence[KafkaPlace]) -> checker.Account:
+        """The account of every record, once what is still under way has had its time."""
+        deadline_s = time.monotonic() + SETTLE_S
+        while True:
+            account = await asyncio.to_thread(self._account, places)
+            if not account.lost or time.monotonic() > deadline_s:
+                return account
+            await asyncio.sleep(5.0)
+
+    def _account(self, places: Sequence[KafkaPlace]) -> checker.Account:
+        """Held against the numbers that `bohdi tree` shows."""
+        trees = {
+            place.run_id: [(tuple(r["path"]), r["alpha"], r["beta"]) for r in figures.tree_rows(self.state(place))]
+            for place in places
+        }
+        return checker.account(checker.raw_topics(self.broker.bootstrap), trees)
 
 
 @asynccontextmanager
