@@ -11,7 +11,7 @@ import pytest
 
 from bohdi_common.log.port import Done, EventLog, Record, Stored
 
-PROMPT_S = 10.0  # Far above what a wake-up takes on a busy machine, far below what a test may hang.
+PROMPT_S = 2.0  # Far above what a wake-up takes, far below what a test may hang.
 
 
 def record(name: str, topic: str = "facts", key: str = "run", value: bytes = b"value") -> Record:
