@@ -155,7 +155,7 @@ class HttpModels:
             case openai.RateLimitError():
                 server.answered()
                 return ModelUnavailable(said)
-            case openai.OpenAIError() | ValueError() | TypeError() | AttributeError():
+            case openai.OpenAIError() | ValueError():
                 server.failed(said)
                 return ModelUnavailable(said)
         return error

@@ -12,15 +12,11 @@ from bohdi.run_folder import RunFolder, resolved
 from bohdi.verify_run import verify_folder
 from bohdi_common.core.state import ALL_ROUNDS_DONE
 from bohdi_common.runtime import config as configs
+from tests import scripted
 
 DEMO = Path("configs/demo.yaml")
 SOURCES = ("qwen", "mistral", "phi")
 FAULTY = "0.05"
-SMALL = {
-    "bandit": {"rounds": 2, "steps": 2, "slots": 24, "rehearsal_questions": 24},
-    "training": {"passes": 1.0},
-    "evaluation": None,
-}
 
 
 @contextmanager
@@ -42,7 +38,7 @@ def test_a_run_whose_sources_are_behind_a_faulty_server_ends_clean(tmp_path: Pat
             {"name": name, "adapter": "http", "urls": [url], "temperature_answer": 0.2, "temperature_question": 1.0}
             for name in SOURCES
         ]
-        config = resolved(configs.load(DEMO, SMALL | {"sources": behind}), DEMO.parent)
+        config = resolved(configs.load(DEMO, scripted.small() | {"sources": behind}), DEMO.parent)
         new_run(config, folder, 1, parts)
         state = asyncio.run(host_run(config, folder, parts, Watcher(), resume=False))
         process.terminate()
