@@ -25,8 +25,8 @@ SLOW_S = 5.0
 @dataclass
 class Stub:
     """`faults`: what befalls the next calls, one each, "" for nothing; after them a `share` of the calls, one of
-    `befall` by the seed. A fault is a status, or `cut` (the connection), `html`, `half` (of the JSON), `none` or `fewer`
-    (completions than asked for), `slow`. `key`: what callers must bring, if anything."""
+    `befall` by the seed. A fault is a status, or `cut` (the connection), `html`, `half` (of the JSON), `none`
+    or `fewer` (completions than asked for), `slow`. `key`: what callers must bring, if anything."""
 
     say: Say
     key: str = ""
