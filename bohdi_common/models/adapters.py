@@ -43,7 +43,10 @@ class _ByAdapter:
                     self._http = await asyncio.to_thread(_http_models)
                 return self._http
             if self._local is None:
-                self._local = await asyncio.to_thread(_local_models, self._folder_of)
+                await asyncio.to_thread(_import_local)
+                # Not in that thread: whether denormals are flushed is each thread's own, and new ones have it from the
+                # one that makes them.
+                self._local = _local_models(self._folder_of)
             return self._local
 
 
@@ -53,6 +56,11 @@ def _local_models(folder_of: FolderOf) -> ChatModels:
     from bohdi_common.models.local import LocalModels
 
     return LocalModels(folder_of)
+
+
+def _import_local() -> None:
+    prepare_torch()
+    import bohdi_common.models.local  # noqa: F401
 
 
 def _http_models() -> ChatModels:
