@@ -178,10 +178,11 @@ def up(
     from bohdi.kafka_runs import kafka_place, submit, watched
 
     os.environ["BOHDI_STORE"] = str(store.absolute())
-    if config is None:
+    settings = None if config is None else resolved(configs.load(config), config.parent)
+    services.make_topics(kafka)
+    if settings is None:
         asyncio.run(services.up(kafka))
         return None
-    settings = resolved(configs.load(config), config.parent)
     from bohdi.embedded import fresh_run_id
     from bohdi.live import LiveView
 

@@ -12,13 +12,17 @@ from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.runtime.kafka_topics import Cluster
 
 
+def make_topics(kafka: str | None) -> None:
+    """Those that are missing, before anything is asked of the log. Raises LogError."""
+    Cluster(KafkaSettings.from_environment(kafka)).create()
+
+
 async def up(kafka: str | None, watched: Callable[[], Awaitable[RunState]] | None = None) -> RunState:
     """Until a signal, or until what is `watched` ends; gives the state that it ended with. The services are told by the
-    environment, which they inherit, and `kafka`; topics that are missing are made. Raises ServiceMistaken."""
+    environment, which they inherit, and `kafka`. Raises ServiceMistaken."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await asyncio.to_thread(Cluster(KafkaSettings.from_environment(kafka)).create)
     supervisor = Supervisor({"BOHDI_KAFKA": kafka} if kafka else {}, show=print)
     supervising = asyncio.create_task(supervisor.run(stop))
     if watched is None:

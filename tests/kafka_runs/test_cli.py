@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +90,22 @@ async def test_a_run_is_cancelled_and_its_services_go_on_with_others(own_broker:
         store = str(tmp_path / "store")
         verified = await bohdi(own_broker, "verify", "--run", name, BOHDI_STORE=store)
         assert verified.returncode == Exit.DONE, verified.stdout + verified.stderr
+
+
+async def test_up_makes_the_topics_of_a_new_cluster_before_it_starts_its_run(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", "up", small_config(tmp_path)]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--run", "first", "--store", tmp_path / "store", env={**os.environ, **own_broker.environment},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(COMMAND_S):
+            while (await bohdi(own_broker, "status", "--run", "first")).returncode != Exit.DONE:
+                assert process.returncode is None, (await process.communicate())[1].decode()
+                await asyncio.sleep(0.5)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), COMMAND_S)
