@@ -37,12 +37,12 @@ class Scripted(ScriptedModels):
         self._mean_s = float(os.environ.get(LATENCY, "0.01"))
         self._fixed = FIXED in os.environ
         self._room = defaultdict(lambda: asyncio.Semaphore(int(os.environ.get(IN_FLIGHT, _ANY_NUMBER))))
-        self._away = Path(os.environ.get(AWAY, "/nonexistent"))
+        self._away = Path(os.environ[AWAY]) if AWAY in os.environ else None
 
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
         async with self._room[_pool(messages[-1]["content"])]:
             await asyncio.sleep(self._takes_s())
-        if self._away.exists():
+        if self._away is not None and self._away.exists():
             raise ModelUnavailable("the scripted endpoint is away")
         return await super().complete(model, messages, sampling)
 

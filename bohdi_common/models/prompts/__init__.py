@@ -22,6 +22,7 @@ from bohdi_common.models.port import Message
 
 _FOLDER = Path(__file__).parent
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
+_ENVIRONMENT.globals.clear()  # jinja copies them at every rendering, and a prompt is a rendering
 _DECORATION = re.compile(r"^(?:[-*•·>]+\s+|\(?\d{1,2}[.)]\s+|#+\s+)+")
 _QUOTES = "\"'`*_“”‘’«»„ \t"
 _NUMBER = re.compile(r"(?<![\w.-])(\d{1,2})(?![\w.])")
