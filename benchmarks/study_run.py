@@ -105,6 +105,9 @@ def with_oracle(local: Any, seed: int) -> Any:
             models = self.oracle if model.name == ORACLE else self.local
             return await models.complete(model, messages, sampling)
 
+        async def serve(self, model: Any, before: Any) -> None:
+            await self.local.serve(model, before)
+
         async def close(self) -> None:
             await self.local.close()
 

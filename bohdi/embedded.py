@@ -112,7 +112,7 @@ def run_started(config: Config, run_id: str, seed: int) -> Event:
 
 def _in_folders(config: Config) -> list[Model]:
     """The models that are files here."""
-    return [model for model in (*config.sources, config.target) if model.adapter == "local"]
+    return [model for model in (*config.sources, config.target) if model.path]
 
 
 async def _append_first(log: SqliteLog, event: Event) -> None:

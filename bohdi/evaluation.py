@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bohdi_common.core.ids import derived_id
@@ -22,13 +22,13 @@ from bohdi_common.runtime.shell import Clock, record_of, wall_clock_us
 
 _log = logging.getLogger("bohdi")
 
-Accuracy = Callable[[Path, Path], Mapping[str, float]]
+Accuracy = Callable[[Path, Path, Path], Mapping[str, float]]
 
 
 @dataclass
 class Evaluation:
-    """Of one run. `accuracy(model folder, benchmark file)` gives the accuracy by domain; ValueError for what is no
-    model."""
+    """Of one run. `accuracy(model folder, benchmark file, folder of the model's base)` gives the accuracy by domain;
+    ValueError for what is no model."""
 
     run_id: str
     log: EventLog
@@ -64,7 +64,8 @@ class Evaluation:
         if (model.name, model.version) in self._scored:
             return
         try:
-            scores = await asyncio.to_thread(self.accuracy, self.folder_of(model), self.benchmark_file)
+            folder, base = self.folder_of(model), self.folder_of(replace(model, version=""))
+            scores = await asyncio.to_thread(self.accuracy, folder, self.benchmark_file, base)
         except ValueError as error:  # a figure for people, missing: no reason to stop the run
             return _log.error("%s %s cannot be evaluated: %s", model.name, model.version, error)
         body = TargetEvaluated(model=model.name, version=model.version, benchmark=self.benchmark)

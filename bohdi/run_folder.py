@@ -86,7 +86,7 @@ def resolved(config: Config, beside: Path) -> Config:
     complaints: list[str] = []
 
     def model(entry: configs.Model, where: str) -> configs.Model:
-        if entry.adapter != "local":
+        if not entry.path:
             return entry
         path = place(entry.path, beside)
         if why := why_no_model(path):

@@ -25,13 +25,14 @@ _ANSWER_TOKENS = 24
 _QUESTION_TOKENS = 32
 
 
-def accuracy(folder: Path, benchmark: Path = BENCHMARK) -> dict[str, float]:
-    """Share of exactly right greedy answers by domain (`Main > Secondary > Leaf`) of the model in `folder`.
+def accuracy(folder: Path, benchmark: Path = BENCHMARK, base: Path | None = None) -> dict[str, float]:
+    """Share of exactly right greedy answers by domain (`Main > Secondary > Leaf`) of the model in `folder`, which may
+    hold an adapter of the model in `base`.
 
     Raises ValueError when `folder` holds no model.
     """
     with one_thread():
-        return accuracy_of(*load(folder), benchmark)
+        return accuracy_of(*load(folder, base), benchmark)
 
 
 def accuracy_of(model: Any, tokenizer: Any, benchmark: Path = BENCHMARK) -> dict[str, float]:
@@ -128,9 +129,9 @@ def _proposals_valid(model: Any, tokenizer: Any, rng: random.Random) -> float:
     return fmean(valid)
 
 
-def load(folder: Path) -> tuple[Any, Any]:
+def load(folder: Path, base: Path | None = None) -> tuple[Any, Any]:
     """Model (fp32) and tokenizer in `folder`, as any user of the folder gets them. Raises ValueError for no model."""
-    return load_model(folder, torch.float32).eval(), load_tokenizer(folder)
+    return load_model(folder, torch.float32, base).eval(), load_tokenizer(folder)
 
 
 @torch.inference_mode()

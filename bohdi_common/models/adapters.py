@@ -30,6 +30,11 @@ class _ByAdapter:
         adapter = await self._adapter(model)
         return await adapter.complete(model, messages, sampling)
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        """See the port."""
+        adapter = await self._adapter(model)
+        await adapter.serve(model, before)
+
     async def close(self) -> None:
         """See the port."""
         for adapter in (self._local, self._http):
@@ -40,7 +45,7 @@ class _ByAdapter:
         async with self._making:
             if model.endpoint is not None:
                 if self._http is None:
-                    self._http = await asyncio.to_thread(_http_models)
+                    self._http = await asyncio.to_thread(_http_models, self._folder_of)
                 return self._http
             if self._local is None:
                 await asyncio.to_thread(_import_local)
@@ -63,10 +68,10 @@ def _import_local() -> None:
     import bohdi_common.models.local  # noqa: F401
 
 
-def _http_models() -> ChatModels:
+def _http_models(folder_of: FolderOf) -> ChatModels:
     from bohdi_common.models.http import HttpModels
 
-    return HttpModels()
+    return HttpModels(folder_of)
 
 
 def prepare_torch() -> None:

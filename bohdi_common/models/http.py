@@ -3,7 +3,8 @@
 The `openai` client asks again by itself after 408, 409, 429, 5xx and cut connections, with growing, jittered pauses or
 the server's own Retry-After. Around it stand, for each server, a bound on the requests in flight that the runs share by
 turns, and a circuit: a server that keeps failing is left alone for a while and then asked by one request. Of several
-servers for one model the least busy is asked.
+servers for one model the least busy is asked. A version of the target that a server does not know, one that was started
+again, say, is loaded there by whoever asks for it first.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from bohdi_common.models import reasoning
+from bohdi_common.models import reasoning, vllm
 from bohdi_common.models.fair import FairGate
+from bohdi_common.models.places import FolderOf
 from bohdi_common.models.port import (
     Completion,
     Endpoint,
@@ -37,7 +39,6 @@ _RETRIES = 2  # of the client, beside those of the service's shell
 _FAILURES = 5  # in a row, until a server is left alone
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 120.0
 _NO_KEY = "none"  # servers that want no key take any
-_BASE_VERSIONS = ("", "base")
 _SAID_CHARS = 300
 
 _log = logging.getLogger("bohdi")
@@ -81,11 +82,16 @@ class _Server:
 
 
 class HttpModels:
-    """Models behind servers. Each `ModelRef` brings its `endpoint`; keys come from `environment`."""
+    """Models behind servers. Each `ModelRef` brings its `endpoint`; keys come from `environment`; `folder_of` a version
+    is where this process and the servers see it."""
 
     def __init__(
-        self, environment: Mapping[str, str] = os.environ, clock_s: Callable[[], float] = time.monotonic
+        self,
+        folder_of: FolderOf,
+        environment: Mapping[str, str] = os.environ,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._folder_of = folder_of
         self._environment = environment
         self._clock_s = clock_s
         self._servers: dict[tuple[str, str], _Server] = {}
@@ -106,6 +112,34 @@ class HttpModels:
                 return Reply(tuple(completions[: sampling.n]), prompt_tokens, time.monotonic() - asked_s)
         raise ModelUnavailable(f"{model.name}: {len(completions)} completions instead of {sampling.n}")
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        """See the port. Every server that answers must have loaded it, one at least; another loads it once it is back
+        and asked."""
+        endpoint = model.endpoint
+        if endpoint is None or not vllm.is_version(model):
+            return
+        servers = [self._opened(model, endpoint, url) for url in endpoint.urls]
+        outcomes = await asyncio.gather(*(self._serving(server, model, endpoint, before) for server in servers))
+        away = [outcome for outcome in outcomes if outcome]
+        if len(away) == len(servers):
+            raise ModelUnavailable(away[0])
+        for why in away:
+            _log.warning("%s; it loads %s when it is back and asked", why, vllm.served_name(model))
+
+    async def _serving(self, server: _Server, model: ModelRef, endpoint: Endpoint, before: ModelRef) -> str:
+        """Loads and unloads on one server; why it does not answer at all, or nothing."""
+        kept = {vllm.served_name(model), vllm.served_name(before)}
+        try:
+            await vllm.load(server.client, vllm.served_name(model), self._folder_of(model))
+            for name in await vllm.names(server.client):
+                if name.startswith(vllm.served_name(replace(model, version="r"))) and name not in kept:
+                    await vllm.unload(server.client, name)
+        except openai.APIConnectionError as error:
+            return str(self._told(server, model, endpoint, error))
+        except Exception as error:
+            raise self._told(server, model, endpoint, error) from None
+        return ""
+
     async def close(self) -> None:
         """See the port."""
         self._closed = True
@@ -116,7 +150,7 @@ class HttpModels:
     ) -> ChatCompletion:
         server = self._server(model, endpoint)
         body: dict[str, Any] = {
-            "model": served_name(model, endpoint),
+            "model": vllm.served_name(model),
             "messages": [*_system(endpoint), *messages],
             "n": n,
             "temperature": sampling.temperature,
@@ -130,11 +164,23 @@ class HttpModels:
                 raise ModelUnavailable("the models behind HTTP are closed")
             server.asked()
             try:
-                given = await server.client.chat.completions.create(**body, timeout=endpoint.timeout_s)
-                _check(given)
+                given = await self._given(server, model, body | {"timeout": endpoint.timeout_s})
             except Exception as error:
                 raise self._told(server, model, endpoint, error) from None
         server.answered()
+        return given
+
+    async def _given(self, server: _Server, model: ModelRef, body: dict[str, Any]) -> ChatCompletion:
+        """One request; a version that the server does not know is loaded there first."""
+        try:
+            given = await server.client.chat.completions.create(**body)
+        except openai.NotFoundError:
+            if not vllm.is_version(model):
+                raise
+            _log.warning("%s does not know %s: loading it there", server.url, vllm.served_name(model))
+            await vllm.load(server.client, vllm.served_name(model), self._folder_of(model))
+            given = await server.client.chat.completions.create(**body)
+        _check(given)
         return given
 
     def _told(self, server: _Server, model: ModelRef, endpoint: Endpoint, error: Exception) -> Exception:
@@ -150,8 +196,10 @@ class HttpModels:
                 return ModelUnavailable(f"{model.name} at {server.url}: refused the key: check {key}")
             case openai.NotFoundError():
                 server.answered()
-                name = served_name(model, endpoint)
-                return ModelUnavailable(f"{model.name} at {server.url}: no model {name!r} there: check served_name")
+                return ModelUnavailable(f"{model.name} at {server.url}: {self._not_there(model)}")
+            case openai.InternalServerError() if vllm.RANK in str(error):
+                server.answered()
+                return ModelRefused(f"{said}: start the server with a higher one, or lower training.lora_rank")
             case openai.RateLimitError():
                 server.answered()
                 return ModelUnavailable(said)
@@ -159,6 +207,14 @@ class HttpModels:
                 server.failed(said)
                 return ModelUnavailable(said)
         return error
+
+    def _not_there(self, model: ModelRef) -> str:
+        if not vllm.is_version(model):
+            return f"no model {vllm.served_name(model)!r} there: check served_name"
+        return (
+            f"it cannot load {self._folder_of(model)}: it must see that folder, and be started with --enable-lora and "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+        )
 
     def _server(self, model: ModelRef, endpoint: Endpoint) -> _Server:
         """The least busy of those that may be asked."""
@@ -179,11 +235,6 @@ class HttpModels:
             client = AsyncOpenAI(base_url=url, api_key=key, max_retries=_RETRIES)
             self._servers[at] = _Server(url, client, FairGate(endpoint.concurrency), self._clock_s)
         return self._servers[at]
-
-
-def served_name(model: ModelRef, endpoint: Endpoint) -> str:
-    """Under which name servers know a source, or a version of the target."""
-    return endpoint.served_name if model.version in _BASE_VERSIONS else f"{endpoint.served_name}-{model.version}"
 
 
 def _system(endpoint: Endpoint) -> list[Message]:

@@ -42,10 +42,29 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """The causal language model of `folder`, on the CPU. Raises ValueError when there is none."""
+def load_model(folder: Path, dtype: torch.dtype, base: Path | None = None) -> Any:
+    """The causal language model of `folder`, on the CPU; an adapter there is merged into the model of `base`, for
+    which it was made. Raises ValueError when there is none."""
+    if is_adapter(folder):
+        return load_adapted(folder, dtype, base, trainable=False).merge_and_unload()
     with _LOADING, _named(folder):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+def load_adapted(folder: Path, dtype: torch.dtype, base: Path | None, *, trainable: bool) -> Any:
+    """The model of `base` with the adapter of `folder` on it, apart. Raises ValueError for what does not load."""
+    if base is None or is_adapter(base):
+        raise ValueError(f"{folder}: an adapter, which needs the model that it was made for")
+    from peft import PeftModel
+
+    model = load_model(base, dtype)
+    with _LOADING, _named(folder):
+        return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds LoRA's matrices alone, as PEFT and vLLM have them."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def saved_dtype(folder: Path) -> torch.dtype:

@@ -100,6 +100,9 @@ class LocalModels:
             finally:
                 self._held.discard(request)
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        """See the port. A version is loaded when it is first asked."""
+
     async def close(self) -> None:
         """See the port. Returns once the worker thread has left the token it was at."""
         self._closing.set()
@@ -206,7 +209,8 @@ class LocalModels:
         if model not in self._loaded:
             folder = self._folder_of(model)
             tokenizer = load_tokenizer(folder)
-            network = load_model(folder, torch.bfloat16 if self._device == "cuda" else torch.float32)
+            dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
+            network = load_model(folder, dtype, self._folder_of(replace(model, version="")))
             self._make_room(model.name)
             self._loaded[model] = _prepared(network.to(self._device).eval(), tokenizer)
         self._loaded.move_to_end(model)

@@ -96,6 +96,13 @@ class ChatModels(Protocol):
         Raises ModelUnavailable (try again later) or ModelRefused (never will)."""
         ...
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        """`model`, a version of a target that was just published, can be asked from now on, wherever it is served;
+        `before` is the one that requests on their way may still name, and older ones are let go.
+
+        Raises ModelUnavailable or ModelRefused, and may then be asked again."""
+        ...
+
     async def close(self) -> None:
         """Let go of threads, weights and connections; calls in flight fail with ModelUnavailable."""
         ...

@@ -35,6 +35,9 @@ class ScriptedModels:
         prompt_tokens = sum(len(message["content"].split()) for message in messages)
         return Reply(tuple(_completion(text, sampling) for text in texts), prompt_tokens, self._latency_s)
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        self._check_open()
+
     async def close(self) -> None:
         self._closed = True
 

@@ -41,7 +41,7 @@ class _Section(BaseModel):
 
 class Model(_Section):
     """`local`: a folder. `http`: servers that speak OpenAI's chat completions; what is in an event is the name of the
-    environment variable that holds the key, never the key."""
+    environment variable that holds the key, never the key. A target behind servers has its folder as well, to train."""
 
     name: Name
     adapter: Literal["local", "http"] = "local"
@@ -179,8 +179,11 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _run_is_possible(self) -> Self:
-        if self.target.adapter == "http":
-            raise ValueError("target.adapter is http: versions of the target are folders so far; use local")
+        if self.target.adapter == "http" and not (self.target.path and self.training.lora_rank):
+            raise ValueError(
+                "target.adapter is http: give target.path too, the folder that its servers serve and that is trained, "
+                "and training.lora_rank: new versions are loaded there as LoRA adapters"
+            )
         called = [model.name for model in (*self.sources, self.target)]
         if len(set(called)) < len(called):
             raise ValueError(f"two models have one name ({', '.join(called)}): rename one")

@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import set_seed
 
-from bohdi_common.models.huggingface import load_model, load_tokenizer, positions_of, saved_dtype
+from bohdi_common.models.huggingface import (
+    is_adapter,
+    load_adapted,
+    load_model,
+    load_tokenizer,
+    positions_of,
+    saved_dtype,
+)
 from services.training.job import FineTuned, FineTuning, TrainingDiverged
 
 # The losses that are reported are means over so many steps.
@@ -24,14 +32,14 @@ _IGNORED = -100
 
 def fine_tune(job: FineTuning) -> FineTuned:
     """Trains `job.base` on the examples and saves weights and tokenizer in `job.out`, a folder that transformers and
-    vLLM load, whether LoRA was used or not.
+    vLLM load. With LoRA it holds the adapter alone; one in `job.base` goes on growing.
 
     `stop` is asked and `on_step` (steps done, loss) called after every step. Raises ValueError for what cannot be
     trained, TrainingDiverged, or TrainingStopped."""
     started_s = time.monotonic()
     _check(job)
     tokenizer = load_tokenizer(job.base)
-    model = load_model(job.base, torch.float32)
+    model = _loaded(job)
     rows = _tokenised(job, tokenizer, positions_of(model))
     position = {index: at for at, index in enumerate(i for i, row in enumerate(rows) if row is not None)}
     kept = [row for row in rows if row is not None]
@@ -42,9 +50,9 @@ def fine_tune(job: FineTuning) -> FineTuned:
     from services.training.trainer import train
 
     model, losses = train(job, model, tokenizer, kept, order)
-    _average(model, job.average_with)
+    _average(model, job)
     _check_weights(model)
-    model.to(saved_dtype(job.base)).save_pretrained(job.out)
+    _save(model, job)
     tokenizer.save_pretrained(job.out)
     return FineTuned(
         steps=len(losses),
@@ -105,18 +113,57 @@ def _row(prompt: list[int], whole: list[int], end: int, limit: int) -> Row | Non
     return Row(ids, [_IGNORED] * start + ids[start:], cut) if start < len(ids) else None
 
 
-def _average(model: Any, others: Sequence[Path]) -> None:
-    """Makes every weight the plain mean of its own and those of the same name in `others`, in float32."""
-    total = dict(model.named_parameters())
+def _loaded(job: FineTuning) -> Any:
+    """What is trained: every weight, or an adapter on the model of `job.root`."""
+    if job.lora_rank == 0:
+        return load_model(job.base, torch.float32, job.root)
+    if is_adapter(job.base):
+        return load_adapted(job.base, torch.float32, job.root, trainable=True)
+    from peft import LoraConfig, get_peft_model
+
+    # The folder's name, not its path: the adapter is read on other machines.
+    lora = LoraConfig(
+        r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM",
+        base_model_name_or_path=job.root.name,
+    )  # fmt: skip
+    set_seed(job.seed)
+    return get_peft_model(load_model(job.base, torch.float32), lora)
+
+
+def _save(model: Any, job: FineTuning) -> None:
+    if job.lora_rank > 0:  # in float32: it goes on growing, and a server takes it as it likes
+        model.peft_config["default"].base_model_name_or_path = job.root.name
+        model.save_pretrained(job.out, save_embedding_layers=False)  # "auto" would look for the base at the hub
+        return
+    model.to(saved_dtype(job.root)).save_pretrained(job.out)
+
+
+def _average(model: Any, job: FineTuning) -> None:
+    """Makes every weight the plain mean of its own and those of the same name in `job.average_with`, in float32. Of
+    adapters, the mean of their matrices: those of one run have one beginning."""
+    total = {name: weight for name, weight in model.named_parameters() if job.lora_rank == 0 or "lora_" in name}
     with torch.no_grad():
-        for folder in others:
-            weights = dict(load_model(folder, torch.float32).named_parameters())
+        for folder in job.average_with:
+            weights = _weights_of(folder, job)
             if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in total.items()}:
                 raise ValueError(f"{folder}: cannot be averaged with a model of other weights")
             for name, weight in weights.items():
                 total[name].add_(weight)
         for weight in total.values():
-            weight.div_(1 + len(others))
+            weight.div_(1 + len(job.average_with))
+
+
+def _weights_of(folder: Path, job: FineTuning) -> dict[str, torch.Tensor]:
+    """By the names that they have in the model that is trained."""
+    if job.lora_rank == 0:
+        return dict(load_model(folder, torch.float32, job.root).named_parameters())
+    if not is_adapter(folder):
+        return {}
+    return {
+        name: weight
+        for name, weight in load_adapted(folder, torch.float32, job.root, trainable=False).named_parameters()
+        if "lora_" in name
+    }
 
 
 def _check_weights(model: Any) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bohdi_common.core.state import Failure
+from bohdi_common.core.state import BASE_VERSION, Failure
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, TrainingRequested
 from bohdi_common.events.topics import TRAINING_REQUESTS
@@ -54,6 +54,7 @@ class Training:
         asked = event.training_requested
         try:
             about = await self._trained(event.run_id, asked)
+            await self._served(event.run_id, asked)
             trial = await self._trial(event.run_id, asked)
         except (TrainingDiverged, MissingSample, ModelRefused, ValueError, OSError) as error:
             _log.error("the training of %s failed: %s", asked.version, error)
@@ -89,6 +90,7 @@ class Training:
         done = self.fine_tune(
             FineTuning(
                 base=self.folder_of(ModelRef.of(target, asked.base_version, run_id)),
+                root=self.folder_of(ModelRef.of(target, BASE_VERSION, run_id)),
                 out=out,
                 examples=examples,
                 order=order,
@@ -127,6 +129,12 @@ class Training:
         examples = [Example(prompt.ask_answer(found[seq].question), found[seq].answer) for seq in unique]
         position = {seq: index for index, seq in enumerate(unique)}
         return examples, [position[seq] for seq in asked.samples]
+
+    async def _served(self, run_id: str, asked: TrainingRequested) -> None:
+        """The new version can be asked, before anybody is told of it."""
+        target = asked.settings.target
+        before = ModelRef.of(target, asked.base_version, run_id)
+        await self.models.serve(ModelRef.of(target, asked.version, run_id), before)
 
     async def _trial(self, run_id: str, asked: TrainingRequested) -> str:
         """What the new version answers to a question it was trained on: it loads, and it speaks."""

@@ -27,10 +27,12 @@ class Example:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """One fine-tune. `order` says which of the `examples` are seen, in which order, in each epoch; one may come many
-    times. The settings are those of TrainingSettings in the events."""
+    """One fine-tune of `base`, a version of the model in `root` (that one itself at first). `order` says which of the
+    `examples` are seen, in which order, in each epoch; one may come many times. The settings are those of
+    TrainingSettings in the events."""
 
     base: Path
+    root: Path
     out: Path
     examples: Sequence[Example]
     order: Sequence[int]

@@ -8,7 +8,6 @@ from typing import Any
 
 import datasets
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -26,14 +25,9 @@ datasets.disable_progress_bars()
 def train(
     job: FineTuning, model: Any, tokenizer: Any, rows: Sequence[Row], order: Sequence[int]
 ) -> tuple[Any, list[float]]:
-    """Trains `model` on `rows` in `order`; returns the model on the CPU, any adapter merged into it, and the loss of
-    every step. Raises TrainingDiverged or TrainingStopped."""
+    """Trains what is trainable of `model` on `rows` in `order`; returns the model on the CPU and the loss of every
+    step. Raises TrainingDiverged or TrainingStopped."""
     set_seed(job.seed)
-    if job.lora_rank > 0:
-        lora = LoraConfig(
-            r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
-        model = get_peft_model(model, lora)
     optimizer = optimizer_for(
         model,
         learning_rate=job.learning_rate,
@@ -56,8 +50,7 @@ def train(
     trainer.train()
     if watch.stopped:
         raise TrainingStopped(f"stopped after {len(watch.losses)} of {steps} steps")
-    trained = trainer.model.cpu()
-    return (trained.merge_and_unload() if job.lora_rank > 0 else trained), watch.losses
+    return trainer.model.cpu(), watch.losses
 
 
 class _Trainer(SFTTrainer):

@@ -15,7 +15,7 @@ from tests.recorded_run import settings
 
 
 async def test_a_model_that_does_not_load_is_passed_over_and_the_others_are_evaluated(tmp_path: Path) -> None:
-    def accuracy(folder: Path, benchmark: Path) -> Mapping[str, float]:
+    def accuracy(folder: Path, benchmark: Path, base: Path) -> Mapping[str, float]:
         if folder.name == "b":
             raise ValueError("b: no model")
         return {"domain": 0.5}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bohdi_common.models.huggingface import load_model, load_tokenizer
 from services.training import finetune
@@ -31,6 +32,7 @@ def job(base: Path, tmp_path: Path) -> FineTuning:
     """Ten steps of eight."""
     return FineTuning(
         base=base,
+        root=base,
         out=tmp_path / "out",
         examples=EXAMPLES,
         order=[i % len(EXAMPLES) for i in range(80)],
@@ -48,9 +50,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in load_model(folder, torch.float32).named_parameters()}
 
 
-def completion_loss(folder: Path, examples: list[Example]) -> float:
+def merged(folder: Path, base: Path) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in load_model(folder, torch.float32, base).named_parameters()}
+
+
+def completion_loss(folder: Path, examples: list[Example], base: Path | None = None) -> float:
     """Mean loss of the completions' tokens, end token included, by a plain forward of one example at a time."""
-    tokenizer, model = load_tokenizer(folder), load_model(folder, torch.float32).eval()
+    tokenizer, model = load_tokenizer(folder), load_model(folder, torch.float32, base).eval()
     losses = []
     for example in examples:
         prompt = tokenizer.apply_chat_template(example.messages, tokenize=False, add_generation_prompt=True)
@@ -141,20 +147,40 @@ def test_a_batch_made_of_several_passes_moves_the_weights_as_one(
     assert parts.last_loss == pytest.approx(whole.last_loss, rel=1e-3)
 
 
-def test_a_lora_run_gives_one_merged_folder_and_can_go_on_from_it(job: FineTuning, base: Path, tmp_path: Path) -> None:
-    lora = replace(job, order=job.order * 2, muon_learning_rate=0.0, learning_rate=1e-2, lora_rank=4, lora_alpha=8.0)
+def lora_of(job: FineTuning) -> FineTuning:
+    return replace(job, order=job.order * 2, muon_learning_rate=0.0, learning_rate=1e-2, lora_rank=4, lora_alpha=8.0)
+
+
+def test_a_lora_run_keeps_one_adapter_that_goes_on_growing(job: FineTuning, base: Path, tmp_path: Path) -> None:
+    lora = lora_of(job)
     fine_tune(lora)
-    assert not list(job.out.glob("adapter*"))
-    before, after = weights(base), weights(job.out)
-    assert before.keys() == after.keys()
+    assert [file.name for file in job.out.glob("*.safetensors")] == ["adapter_model.safetensors"]
+    assert str(tmp_path) not in (job.out / "adapter_config.json").read_text()
+    before, after = weights(base), merged(job.out, base)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if "_proj" in name}
     name = "model.layers.0.self_attn.q_proj.weight"
     assert torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3) <= 4
-    first = completion_loss(job.out, EXAMPLES)
+    first = completion_loss(job.out, EXAMPLES, base)
     assert first < completion_loss(base, EXAMPLES)
-    fine_tune(replace(lora, base=job.out, out=tmp_path / "second"))
-    assert completion_loss(tmp_path / "second", EXAMPLES) < first
+    second = replace(lora, base=job.out, out=tmp_path / "second")
+    fine_tune(second)
+    assert completion_loss(second.out, EXAMPLES, base) < first
+    grown = merged(second.out, base)
+    assert torch.linalg.matrix_rank(grown[name] - before[name], rtol=1e-3) <= 4
+
+
+def test_adapters_are_averaged_matrix_by_matrix(job: FineTuning, base: Path, tmp_path: Path) -> None:
+    lora = lora_of(job)
+    fine_tune(lora)
+    second = replace(lora, base=job.out, out=tmp_path / "second")
+    fine_tune(second)
+    fine_tune(replace(second, out=tmp_path / "mean", average_with=[job.out]))
+    one, other, mean = (load_file(f / "adapter_model.safetensors") for f in (job.out, second.out, tmp_path / "mean"))
+    for name, weight in mean.items():
+        torch.testing.assert_close(weight, (one[name] + other[name]) / 2, rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match="cannot be averaged with a model of other weights"):
+        fine_tune(replace(second, out=tmp_path / "no", average_with=[base]))
 
 
 def test_averaging_gives_the_mean_of_the_trained_and_the_named_weights(

@@ -1,9 +1,12 @@
 """Models behind a server: real HTTP, the real client, and everything that can go wrong with them."""
 
 import asyncio
+import json
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,12 +28,23 @@ def stub(**told: Any) -> Stub:
 
 
 @asynccontextmanager
-async def opened(**environment: str) -> AsyncIterator[HttpModels]:
-    models = HttpModels(environment)
+async def opened(versions: Path = Path("/versions"), **environment: str) -> AsyncIterator[HttpModels]:
+    models = HttpModels(lambda model: versions / model.version, environment)
     try:
         yield models
     finally:
         await models.close()
+
+
+def no_versions(model: ModelRef) -> Path:
+    raise AssertionError(f"no version was to be loaded: {model}")
+
+
+def gone() -> str:
+    """A URL where nobody listens."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{door.getsockname()[1]}/v1"
 
 
 def ref(*urls: str, **told: Any) -> ModelRef:
@@ -55,13 +69,70 @@ async def test_a_request_says_all_that_was_asked_and_the_reply_all_that_was_give
     }  # fmt: skip
 
 
-async def test_a_version_of_the_target_has_a_name_of_its_own() -> None:
-    server = stub(models=("stub", "stub-r3"))
-    async with server.serving() as url, opened() as models:
-        endpoint = Endpoint((url,), "stub")
-        for version in ("", "base", "r3"):
-            await ask(models, ModelRef("target", version, "run", endpoint=endpoint))
-    assert server.calls == {"stub": 2, "stub-r3": 1}
+# ---- versions of the target ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    """Adapters of rank 4, r1 to r3, and one of rank 32."""
+    for version, rank in {"r1": 4, "r2": 4, "r3": 4, "broad": 32}.items():
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    return tmp_path
+
+
+def target(version: str, *urls: str, run: str = "run") -> ModelRef:
+    return ModelRef("target", version, run, endpoint=Endpoint(urls, "stub"))
+
+
+async def test_a_version_is_loaded_on_every_server_and_those_before_the_last_are_unloaded(versions: Path) -> None:
+    one, other = stub(), stub()
+    async with one.serving() as first, other.serving() as second, opened(versions) as models:
+        at = (first, second)
+        await models.serve(target("r1", *at, run="other"), target("base", *at, run="other"))
+        for before, version in (("base", "r1"), ("r1", "r2"), ("r2", "r3")):
+            await models.serve(target(version, *at), target(before, *at))
+        said = await ask(models, target("r3", *at))
+    for server in (one, other):
+        assert server.adapters == {
+            "stub-other-r1": versions / "r1",
+            "stub-run-r2": versions / "r2",
+            "stub-run-r3": versions / "r3",
+        }
+    assert said.completions[0].text == "stub-run-r3 says hello"
+
+
+async def test_a_server_that_was_started_again_is_given_its_version_by_whoever_asks(versions: Path) -> None:
+    server = stub()
+    async with server.serving() as url, opened(versions) as models:
+        await models.serve(target("r1", url), target("base", url))
+        server.adapters.clear()
+        replies = await asyncio.gather(*(ask(models, target("r1", url)) for _ in range(5)))
+    assert {reply.completions[0].text for reply in replies} == {"stub-run-r1 says hello"}
+    assert server.changes == ["load stub-run-r1"] * 2
+
+
+async def test_a_server_that_is_away_does_not_hold_a_version_up_unless_it_is_the_only_one(versions: Path) -> None:
+    server = stub()
+    async with server.serving() as url, opened(versions) as models:
+        await models.serve(target("r1", url, gone()), target("base", url, gone()))
+        assert list(server.adapters) == ["stub-run-r1"]
+        with pytest.raises(ModelUnavailable, match="cannot be reached"):
+            await models.serve(target("r1", gone()), target("base", gone()))
+
+
+async def test_an_adapter_that_a_server_cannot_take_is_refused_with_the_mend(versions: Path) -> None:
+    one, narrow = stub(max_lora_rank=64), stub()
+    async with one.serving() as first, narrow.serving() as second, opened(versions) as models:
+        with pytest.raises(ModelRefused, match=r"LoRA rank 32 .* max_lora_rank 16.*lower training.lora_rank"):
+            await models.serve(target("broad", first, second), target("base", first, second))
+        with pytest.raises(ModelUnavailable, match="must see that folder, and be started with --enable-lora"):
+            await models.serve(target("absent", first), target("base", first))
+        with pytest.raises(ModelUnavailable, match="must see that folder"):
+            await ask(models, target("absent", first))
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["500", "429", "cut"])
@@ -111,7 +182,7 @@ async def test_a_key_that_is_not_set_is_named() -> None:
 async def test_a_server_that_keeps_failing_is_left_alone_for_a_while_and_then_asked_by_one() -> None:
     now_s = 0.0
     server = stub(faults=deque(["half"] * 6))
-    models = HttpModels({}, clock_s=lambda: now_s)
+    models = HttpModels(no_versions, {}, clock_s=lambda: now_s)
     async with server.serving() as url:
         for _ in range(5):
             with pytest.raises(ModelUnavailable):
@@ -158,7 +229,7 @@ async def test_never_more_requests_are_in_flight_than_the_endpoint_takes() -> No
 async def test_after_the_end_nothing_is_asked() -> None:
     server = stub()
     async with server.serving() as url:
-        models = HttpModels({})
+        models = HttpModels(no_versions, {})
         await models.close()
         with pytest.raises(ModelUnavailable, match="closed"):
             await ask(models, ref(url))

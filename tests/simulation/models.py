@@ -39,6 +39,10 @@ class Models:
         texts = [self._text(prompt) for _ in range(sampling.n)]
         return Reply(tuple(Completion(text, "stop", 1) for text in texts), 1, 0.0)
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        if self.weather.chance.random() < self.weather.away:
+            raise ModelUnavailable(f"{model.version} cannot be served")
+
     async def close(self) -> None: ...
 
     def _text(self, prompt: str) -> str:

@@ -1,18 +1,21 @@
 """A server that speaks OpenAI's chat completions, for tests: the protocol and its faults are true, the models are not.
 
 What it says comes from a function that the test gives; what goes wrong, from a list of faults or a share of the calls
-by a seed. `python -m tests.stub_server FOLDER ...` serves real model folders of the micro-world instead.
+by a seed. Adapters are loaded and unloaded as by vLLM. `python -m tests.stub_server NAME=FOLDER ...` serves real model
+folders of the micro-world instead.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -31,6 +34,7 @@ class Stub:
     say: Say
     key: str = ""
     models: tuple[str, ...] = ("stub",)
+    max_lora_rank: int = 16
     share: float = 0.0
     befall: tuple[str, ...] = ("500", "429", "cut", "half")
     seed: int = 0
@@ -38,6 +42,8 @@ class Stub:
     faults: deque[str] = field(default_factory=deque)
     calls: Counter[str] = field(default_factory=Counter)  # requests by model
     befallen: Counter[str] = field(default_factory=Counter)
+    adapters: dict[str, Path] = field(default_factory=dict)  # folder by name
+    changes: list[str] = field(default_factory=list)  # of the adapters: `load NAME`, `unload NAME`
     requests: list[dict[str, Any]] = field(default_factory=list)  # bodies, the last thousand
     at_once: int = 0
     most_at_once: int = 0
@@ -51,6 +57,8 @@ class Stub:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/chat/completions", self._completions)
         app.router.add_get("/v1/models", self._list)
+        app.router.add_post("/v1/load_lora_adapter", self._load)
+        app.router.add_post("/v1/unload_lora_adapter", self._unload)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -61,7 +69,30 @@ class Stub:
             await runner.cleanup()
 
     async def _list(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+        names = [*self.models, *self.adapters]
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+    async def _load(self, request: web.Request) -> web.Response:
+        """With vLLM's statuses and texts."""
+        body = await request.json()
+        name, folder = body["lora_name"], Path(body["lora_path"])
+        if name in self.adapters:
+            return _error(400, f"The lora adapter '{name}' has already been loaded.")
+        if not (folder / "adapter_config.json").is_file():
+            return _error(404, f"Loading lora {name} failed: No adapter found for {folder}")
+        rank = json.loads((folder / "adapter_config.json").read_bytes())["r"]
+        if rank > self.max_lora_rank:
+            return _error(500, f"LoRA rank {rank} is greater than max_lora_rank {self.max_lora_rank}.")
+        self.adapters[name] = folder
+        self.changes.append(f"load {name}")
+        return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload(self, request: web.Request) -> web.Response:
+        name = (await request.json())["lora_name"]
+        if self.adapters.pop(name, None) is None:
+            return _error(404, f"The lora adapter '{name}' cannot be found.")
+        self.changes.append(f"unload {name}")
+        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         self.at_once += 1
@@ -77,7 +108,7 @@ class Stub:
         self.requests = [*self.requests[-999:], body]
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return _error(401, "Incorrect API key provided: sk-wrong")
-        if body["model"] not in self.models:
+        if body["model"] not in (*self.models, *self.adapters):
             return _error(404, f"The model `{body['model']}` does not exist.")
         fault = self._fault()
         if fault == "slow":

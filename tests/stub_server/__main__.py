@@ -24,22 +24,28 @@ async def main() -> None:
     parser.add_argument("models", nargs="+")
     told = parser.parse_args()
     folders = dict(entry.split("=", 1) for entry in told.models)
-    local = models(lambda model: place(model.path))
+    local = models(lambda model: stub.adapters[model.version] if model.version else place(model.path))
 
     async def say(model: str, messages: list[Any], body: dict[str, Any]) -> list[str]:
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], body["n"])
-        reply = await local.complete(ModelRef(model, path=folders[model]), messages, sampling)
+        reply = await local.complete(_ref(model, folders), messages, sampling)
         return [completion.text for completion in reply.completions]
 
+    stub = Stub(say, models=tuple(folders), share=told.share, seed=told.seed, max_lora_rank=64)
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    stub = Stub(say, models=tuple(folders), share=told.share, seed=told.seed)
     async with stub.serving() as url:
         print(url, flush=True)
         await over.wait()
     await local.close()
     print(dict(stub.befallen), flush=True)
+
+
+def _ref(name: str, folders: dict[str, str]) -> ModelRef:
+    """A model of the command line, or an adapter of one: NAME-RUN-VERSION."""
+    base = name if name in folders else next(model for model in folders if name.startswith(f"{model}-"))
+    return ModelRef(base, "" if name in folders else name, path=folders[base])
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class Script:
         assert len(texts) == sampling.n
         return Reply(tuple(Completion(t, "length" if t.endswith("...") else "stop", 2) for t in texts), 3, 0.5)
 
+    async def serve(self, model: ModelRef, before: ModelRef) -> None: ...
+
     async def close(self) -> None: ...
 
 

@@ -1,0 +1,56 @@
+"""Versions of a target on vLLM's servers: LoRA adapters that are loaded and unloaded while the server answers.
+
+A server wants VLLM_ALLOW_RUNTIME_LORA_UPDATING, --enable-lora and a --max-lora-rank of at least training.lora_rank, and
+sees the folder of a version where the services see it. A name is loaded once and stands for one folder for ever: vLLM's
+prefix cache would answer a name that was loaded anew from what the old one had said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openai
+from openai import AsyncOpenAI
+
+from bohdi_common.models.port import ModelRef
+
+_BASE_VERSIONS = ("", "base")
+_LOAD_S = 120.0
+RANK = "max_lora_rank"  # in what a server says to an adapter of too high a rank
+_THERE_ALREADY = "already been"
+
+
+def is_version(model: ModelRef) -> bool:
+    """Whether `model` is a version that a training made."""
+    return model.version not in _BASE_VERSIONS
+
+
+def served_name(model: ModelRef) -> str:
+    """Under which name servers know a source, or a version of the target: NAME-RUN-VERSION, for several runs may have
+    their versions on one server."""
+    name = model.endpoint.served_name if model.endpoint else model.name
+    return f"{name}-{model.run_id}-{model.version}" if is_version(model) else name
+
+
+async def load(client: AsyncOpenAI, name: str, folder: Path) -> None:
+    """Makes the server answer for `name` with the adapter in `folder`; one that it has already stays. Raises what the
+    client raises."""
+    body = {"lora_name": name, "lora_path": str(folder)}
+    try:
+        await client.post("/load_lora_adapter", cast_to=str, body=body, options={"timeout": _LOAD_S})
+    except openai.BadRequestError as error:
+        if _THERE_ALREADY not in str(error):
+            raise
+
+
+async def unload(client: AsyncOpenAI, name: str) -> None:
+    """The server forgets `name`, if it knows it. Raises what the client raises."""
+    try:
+        await client.post("/unload_lora_adapter", cast_to=str, body={"lora_name": name}, options={"timeout": _LOAD_S})
+    except (openai.NotFoundError, openai.BadRequestError):
+        return
+
+
+async def names(client: AsyncOpenAI) -> list[str]:
+    """All that the server answers for. Raises what the client raises."""
+    return [model.id async for model in client.models.list()]
