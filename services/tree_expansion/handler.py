@@ -98,11 +98,13 @@ def _names_in(prompt: prompts.PromptSet, text: str, want: int) -> list[str]:
 def _count_votes(asked: SproutRequested, proposals: list[tuple[str, str]]) -> list[_Tally]:
     """One tally a name, the most voted first; equal votes in the order of the names, so that the outcome does not
     depend on which source was faster."""
+    prompt = prompts.load(asked.settings.prompts)
     known = {names.key(name) for name in (*asked.known, *asked.path)}
     tallies: dict[str, _Tally] = {}
     for model, name in proposals:
         key = names.key(name)
         if key not in tallies:
-            tallies[key] = _Tally(model, name, "known" if key in known else names.why_refused(name))
+            refused = "known" if key in known else names.why_refused(name) or prompt.why_no_name(name)
+            tallies[key] = _Tally(model, name, refused)
         tallies[key].votes += 1
     return sorted(tallies.values(), key=lambda tally: (-tally.votes, names.key(tally.name)))

@@ -8,25 +8,21 @@ has been used in a run is never changed: write the next version beside it.
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
 from bohdi_common.models.port import Message
+from bohdi_common.models.prompts import readers
 
 _FOLDER = Path(__file__).parent
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
 _ENVIRONMENT.globals.clear()  # jinja copies them at every rendering, and a prompt is a rendering
-_DECORATION = re.compile(r"^(?:[-*•·>]+\s+|\(?\d{1,2}[.)]\s+|#+\s+)+")
-_QUOTES = "\"'`*_“”‘’«»„ \t"
-_NUMBER = re.compile(r"(?<![\w.-])(\d{1,2})(?![\w.])")
-_ABSTENTIONS = frozenset({"none", "none of them", "none of the above"})
 
 
 def available() -> list[str]:
@@ -50,7 +46,12 @@ def load(name: str) -> PromptSet:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Four templates and the form in which a judge replies: it quotes the best answer, or names its number."""
+    """Four templates, and how their replies are read. `verdict_reply` `number`: a chat model's, who wraps what it says
+    (`readers`); a judge names the best answer's number. `quote`: of models that were trained on the forms; replies
+    are taken as they stand, and a judge quotes the best answer.
+
+    `examples`: by the template's name, the values of requests and good replies to them, put before the request as turns
+    of the conversation."""
 
     name: str
     propose: str
@@ -59,46 +60,62 @@ class PromptSet:
     verdict: str
     verdict_reply: Literal["quote", "number"]
     system: str | None = None
+    examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, hash=False)
 
     def ask_names(self, path: Sequence[str], known: Sequence[str], want: int) -> list[Message]:
         """For `want` new children of the node at `path` (names from the first level down; empty is Root), which has
         the children `known`."""
-        return self._messages(self.propose, path=list(path), known=list(known), want=want)
+        return self._messages("propose", path=list(path), known=list(known), want=want)
 
     def ask_question(self, path: Sequence[str]) -> list[Message]:
-        return self._messages(self.question, path=list(path))
+        return self._messages("question", path=list(path))
 
     def ask_answer(self, question: str) -> list[Message]:
-        return self._messages(self.answer, question=question)
+        return self._messages("answer", question=question)
 
     def ask_verdict(self, question: str, candidates: Sequence[str]) -> list[Message]:
         """For the best of `candidates`, shown in the order given."""
-        return self._messages(self.verdict, question=question, candidates=list(candidates))
+        return self._messages("verdict", question=question, candidates=list(candidates))
 
     def read_names(self, text: str) -> list[str]:
-        """Candidate names in a reply, one a line, stripped of list marks and quotes; not yet checked."""
-        lines = (_DECORATION.sub("", line.strip()).strip(_QUOTES) for line in text.splitlines())
-        return [line for line in lines if line and line.casefold() not in _ABSTENTIONS]
+        """Candidate names in a reply, not yet checked."""
+        if self.verdict_reply == "number":
+            return readers.names(text)
+        lines = (line.strip() for line in text.splitlines())
+        return [line for line in lines if line and line.casefold() != "none"]
+
+    def why_no_name(self, name: str) -> str:
+        """Why what `read_names` gave is none, beside what no domain may be called; empty when it may be one."""
+        return readers.why_no_name(name) if self.verdict_reply == "number" else ""
 
     def read_question(self, text: str) -> str | None:
-        """The question in a reply, all its lines, or None when nothing is left after stripping."""
+        """The question in a reply, or None when there is none."""
+        if self.verdict_reply == "number":
+            return readers.question(text, self._told("question"))
         question = text.strip()
         return question if any(ch.isalnum() for ch in question) else None
 
     def read_verdict(self, text: str, candidates: Sequence[str]) -> int | None:
         """Position in `candidates` of the answer that the judge chose; None is an abstention, as is whatever cannot
-        be read: a guess at what a judge meant would be a vote that nobody cast."""
-        reply = text.strip()
-        if self.verdict_reply == "quote":
-            return next((i for i, c in enumerate(candidates) if c == reply), None)
-        if reply.casefold().strip(". ") in _ABSTENTIONS:
-            return None
-        numbers = {int(m) for m in _NUMBER.findall(reply)}
-        if len(numbers) != 1:
-            return None
-        position = numbers.pop() - 1
-        return position if 0 <= position < len(candidates) else None
+        be read."""
+        if self.verdict_reply == "number":
+            return readers.verdict(text, candidates)
+        return next((i for i, c in enumerate(candidates) if c == text.strip()), None)
 
     def _messages(self, template: str, **values: object) -> list[Message]:
-        user: Message = {"role": "user", "content": _compiled(template).render(**values).strip()}
-        return [user] if self.system is None else [{"role": "system", "content": self.system.strip()}, user]
+        messages: list[Message] = []
+        if self.system is not None:
+            messages.append({"role": "system", "content": self.system.strip()})
+        for example in self.examples.get(template, ()):
+            messages.append({"role": "user", "content": self._rendered(template, example)})
+            messages.append({"role": "assistant", "content": example["reply"]})
+        messages.append({"role": "user", "content": self._rendered(template, values)})
+        return messages
+
+    def _rendered(self, template: str, values: Mapping[str, object]) -> str:
+        return _compiled(getattr(self, template)).render(values).strip()
+
+    def _told(self, template: str) -> str:
+        """All that a request says whatever it asks for: a reply that is a piece of it is an echo."""
+        replies = [example["reply"] for example in self.examples.get(template, ())]
+        return "\n".join([getattr(self, template), self.system or "", *replies])
