@@ -10,6 +10,7 @@ again, say, is loaded there by whoever asks for it first.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -151,7 +152,7 @@ class HttpModels:
         server = self._server(model, endpoint)
         body: dict[str, Any] = {
             "model": vllm.served_name(model),
-            "messages": [*_system(endpoint), *messages],
+            "messages": model.told(list(messages)),
             "n": n,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -159,6 +160,8 @@ class HttpModels:
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if sampling.form and endpoint.structured:
+            body["response_format"] = _form(sampling.form)
         async with server.gate.turn(model.asked_by):
             if self._closed:
                 raise ModelUnavailable("the models behind HTTP are closed")
@@ -237,8 +240,10 @@ class HttpModels:
         return self._servers[at]
 
 
-def _system(endpoint: Endpoint) -> list[Message]:
-    return [{"role": "system", "content": endpoint.system}] if endpoint.system else []
+def _form(schema: str) -> dict[str, Any]:
+    """`response_format` of the protocol."""
+    form = {"name": "reply", "schema": json.loads(schema), "strict": True}
+    return {"type": "json_schema", "json_schema": form}
 
 
 def _check(given: Any) -> None:

@@ -23,7 +23,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from bohdi_common.models.huggingface import load_model, load_tokenizer, positions_of
+from bohdi_common.models.huggingface import is_adapter, load_model, load_tokenizer, positions_of
 from bohdi_common.models.port import Completion, Message, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
 
 # What one batch may take, prompt, padding and completion together: it bounds the key-value cache.
@@ -90,7 +90,7 @@ class LocalModels:
         async with self._door:
             if self._closing.is_set():
                 raise ModelUnavailable("the local models are closed")
-            request = _Request(messages, sampling, asyncio.get_running_loop().create_future(), asked_s)
+            request = _Request(model.told(messages), sampling, asyncio.get_running_loop().create_future(), asked_s)
             self._held.add(request)
             self._waiting.setdefault(model, []).append(request)
             if model not in self._serving:
@@ -210,7 +210,8 @@ class LocalModels:
             folder = self._folder_of(model)
             tokenizer = load_tokenizer(folder)
             dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
-            network = load_model(folder, dtype, self._folder_of(replace(model, version="")))
+            base = self._folder_of(replace(model, version="")) if is_adapter(folder) else None
+            network = load_model(folder, dtype, base)
             self._make_room(model.name)
             self._loaded[model] = _prepared(network.to(self._device).eval(), tokenizer)
         self._loaded.move_to_end(model)

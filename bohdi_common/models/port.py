@@ -23,6 +23,7 @@ class Sampling:
     top_p: float = 1.0
     n: int = 1
     stop: tuple[str, ...] = ()
+    form: str = ""  # a JSON schema that the text is to have, from servers that see to it; others take no notice
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ class Endpoint:
     key_env: str = ""
     concurrency: int = 32
     timeout_s: float = 120.0
-    system: str = ""
+    structured: bool = False
 
 
 @dataclass(frozen=True)
 class ModelRef:
     """Which weights: `name` and `path` as in the run's settings, `version` of the target (empty for a source) and the
     run whose version it is: several runs may go through one service, each with models of its own. `endpoint`: where a
-    model is that is behind servers. `asked_by`: the run that asks, for fair shares; no part of what the model is."""
+    model is that is behind servers. `system`: what every conversation with it begins with; `asked_by`: the run that
+    asks, for fair shares: no part of what the model is, both."""
 
     name: str
     version: str = ""
@@ -75,6 +77,7 @@ class ModelRef:
     path: str = ""
     endpoint: Endpoint | None = None
     asked_by: str = field(default="", compare=False)
+    system: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, settings: Any, version: str = "", run_id: str = "", asked_by: str = "") -> Self:
@@ -82,9 +85,17 @@ class ModelRef:
         endpoint = None
         if settings.adapter == "http":
             urls, name = tuple(settings.urls), settings.served_name or settings.name
-            where = (settings.key_env, settings.concurrency, settings.timeout_s, settings.system)
+            where = (settings.key_env, settings.concurrency, settings.timeout_s, settings.structured)
             endpoint = Endpoint(urls, name, *where)
-        return cls(settings.name, version, run_id, settings.path, endpoint, asked_by or run_id)
+        return cls(settings.name, version, run_id, settings.path, endpoint, asked_by or run_id, settings.system)
+
+    def told(self, messages: list[Message]) -> list[Message]:
+        """`messages` behind the model's own system prompt. One system message in all: templates take no second."""
+        if not self.system:
+            return messages
+        own = [self.system, *(m["content"] for m in messages if m["role"] == "system")]
+        first: Message = {"role": "system", "content": "\n\n".join(own)}
+        return [first, *(m for m in messages if m["role"] != "system")]
 
 
 class ChatModels(Protocol):

@@ -51,6 +51,7 @@ class Model(_Section):
     key_env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 32
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    structured: bool = Field(False, description="its servers see to it that a reply has the JSON form asked for")
     system: str = Field("", max_length=10_000)
     temperature_answer: Temperature = 0.7
     temperature_question: Temperature = 0.7
@@ -61,8 +62,8 @@ class Model(_Section):
     def _has_what_its_adapter_needs(self) -> Self:
         if self.adapter == "local" and not self.path:
             raise ValueError("path is missing: name the model's folder, or its servers with adapter: http and urls")
-        if self.adapter == "local" and (self.urls or self.key_env or self.served_name or self.system):
-            raise ValueError("urls, served_name, key_env and system are for adapter: http: add it, or remove them")
+        if self.adapter == "local" and (self.urls or self.key_env or self.served_name or self.structured):
+            raise ValueError("urls, served_name, key_env and structured are for adapter: http: add it, or remove them")
         if self.adapter == "http" and not self.urls:
             raise ValueError("urls is missing: name a server's base URL, http://HOST:PORT/v1")
         return self

@@ -66,8 +66,9 @@ class Generation:
         leader = next(source for source in settings.sources if source.name == asked.leader)
         rules = settings.harvest
         sampling = Sampling(
-            rules.question_max_tokens, leader.temperature_question, rules.question_top_p, rules.question_samples
-        )
+            rules.question_max_tokens, leader.temperature_question, rules.question_top_p, rules.question_samples,
+            form=prompt.form("question"),
+        )  # fmt: skip
         reply = await self.models.complete(
             ModelRef.of(leader, asked_by=run_id), prompt.ask_question(asked.path), sampling
         )

@@ -91,7 +91,8 @@ class Judging:
         prompt = prompts.load(settings.prompts)
         shown = [" ".join(written.answers[i].text.split()) if prompt.verdict_reply == "quote" else
                  written.answers[i].text for i in order]  # fmt: skip
-        sampling = Sampling(settings.judging.max_tokens, judge.temperature_verdict, settings.judging.top_p)
+        rules, form = settings.judging, prompt.form("verdict", len(shown))
+        sampling = Sampling(rules.max_tokens, judge.temperature_verdict, rules.top_p, form=form)
         model = ModelRef.of(judge, asked_by=run_id)
         reply = await self.models.complete(model, prompt.ask_verdict(written.question, shown), sampling)
         completion = reply.completions[0]

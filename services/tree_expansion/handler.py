@@ -83,8 +83,8 @@ class TreeExpansion:
     async def _sample(
         self, run_id: str, source: ModelSettings, messages: list[Message], asked: SproutRequested
     ) -> list[str]:
-        rules = asked.settings.sprout
-        sampling = Sampling(rules.max_tokens, source.temperature_proposal, rules.top_p, rules.samples)
+        rules, form = asked.settings.sprout, prompts.load(asked.settings.prompts).form("propose", asked.want)
+        sampling = Sampling(rules.max_tokens, source.temperature_proposal, rules.top_p, rules.samples, form=form)
         reply = await self.models.complete(ModelRef.of(source, asked_by=run_id), messages, sampling)
         return [completion.text for completion in reply.completions]
 

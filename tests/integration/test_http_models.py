@@ -6,13 +6,15 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bohdi_common.models import prompts
 from bohdi_common.models.http import HttpModels
-from bohdi_common.models.port import Endpoint, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
+from bohdi_common.models.port import Endpoint, Message, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
 from tests.stub_server import Stub
 
 KEY = "sk-of-the-tests"
@@ -58,7 +60,8 @@ async def ask(models: HttpModels, model: ModelRef, question: str = "hello", samp
 async def test_a_request_says_all_that_was_asked_and_the_reply_all_that_was_given() -> None:
     server = stub(key=KEY)
     async with server.serving() as url, opened(THE_KEY=KEY) as models:
-        reply = await ask(models, ref(url, key_env="THE_KEY", system="Be brief."), "one two three four")
+        model = replace(ref(url, key_env="THE_KEY"), system="Be brief.")
+        reply = await ask(models, model, "one two three four")
     assert [c.text for c in reply.completions] == ["stub says one two three"] * 3
     assert [c.finish_reason for c in reply.completions] == ["length"] * 3
     assert (reply.prompt_tokens, [c.completion_tokens for c in reply.completions]) == (6, [5, 5, 5])
@@ -67,6 +70,29 @@ async def test_a_request_says_all_that_was_asked_and_the_reply_all_that_was_give
     assert {name: asked[name] for name in ("n", "temperature", "top_p", "max_tokens", "stop")} == {
         "n": 3, "temperature": 0.7, "top_p": 0.9, "max_tokens": 5, "stop": ["\n"],
     }  # fmt: skip
+
+
+async def test_a_form_is_asked_for_where_the_servers_see_to_it() -> None:
+    server = stub()
+    form = prompts.load("chat-v2").form("verdict", most=3)
+    async with server.serving() as url, opened() as models:
+        for structured in (False, True):
+            await ask(models, ref(url, structured=structured), sampling=replace(THREE, form=form))
+    assert ["response_format" in request for request in server.requests] == [False, True]
+    told = server.requests[-1]["response_format"]
+    assert told["type"] == "json_schema"
+    assert told["json_schema"]["schema"]["properties"] == {"best": {"type": "integer", "minimum": 0, "maximum": 3}}
+
+
+async def test_a_model_s_own_system_prompt_stands_before_that_of_the_prompts() -> None:
+    server = stub()
+    async with server.serving() as url, opened() as models:
+        asked: list[Message] = [{"role": "system", "content": "Mark."}, {"role": "user", "content": "hello"}]
+        await models.complete(replace(ref(url), system="Be brief."), asked, THREE)
+    assert server.requests[-1]["messages"] == [
+        {"role": "system", "content": "Be brief.\n\nMark."},
+        {"role": "user", "content": "hello"},
+    ]
 
 
 # ---- versions of the target ------------------------------------------------------------------------------------

@@ -73,8 +73,13 @@ async def test_as_many_names_are_added_as_are_wanted_and_one_sample_gives_no_mor
 
 
 async def test_list_marks_and_abstentions_are_no_names() -> None:
-    result = await outcome(by_source(a='1. "Biology"', b="- Biology", c="none"))
-    assert [(p.text, p.votes) for p in result.domains_sprouted.proposals] == [("Biology", 4)]
+    asked = {"parent": 5, "path": ["Science"], "known": ["Physics"], "want": 1}
+    event = request("sprout_requested", asked, sprout={"samples": 2, "votes": 2})
+    event.sprout_requested.settings.prompts = "chat-v2"
+    says = by_source(a='1. "Biology"', b="- Biology", c=["none", "This is one."])
+    (result,) = await TreeExpansion(Script(says)).handle(event)
+    found = [(p.text, p.votes, p.refused) for p in result.domains_sprouted.proposals]
+    assert found == [("Biology", 4, ""), ("This is one", 1, "a sentence, not a name")]
 
 
 def without(away: str, error: Exception) -> Says:

@@ -8,6 +8,7 @@ has been used in a run is never changed: write the next version beside it.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,18 @@ def load(name: str) -> PromptSet:
     return PromptSet(name=name, **raw)
 
 
+@functools.lru_cache(maxsize=256)
+def _form(kind: str, most: int) -> str:
+    values: dict[str, dict[str, Any]] = {
+        "propose": {"type": "array", "items": {"type": "string", "maxLength": 64}, "maxItems": most},
+        "question": {"type": "string"},
+        "verdict": {"type": "integer", "minimum": 0, "maximum": most},
+    }
+    key = {"propose": "names", "question": "question", "verdict": "best"}[kind]
+    schema = {"type": "object", "properties": {key: values[kind]}, "required": [key], "additionalProperties": False}
+    return json.dumps(schema)
+
+
 @dataclass(frozen=True)
 class PromptSet:
     """Four templates, and how their replies are read. `verdict_reply` `number`: a chat model's, who wraps what it says
@@ -76,6 +89,11 @@ class PromptSet:
     def ask_verdict(self, question: str, candidates: Sequence[str]) -> list[Message]:
         """For the best of `candidates`, shown in the order given."""
         return self._messages("verdict", question=question, candidates=list(candidates))
+
+    def form(self, kind: Literal["propose", "question", "verdict"], most: int = 1) -> str:
+        """The JSON schema of a reply, for servers that see to it; `most`: names, or candidates, there may be. Empty for
+        models that were trained on forms of their own."""
+        return _form(kind, most) if self.verdict_reply == "number" else ""
 
     def read_names(self, text: str) -> list[str]:
         """Candidate names in a reply, not yet checked."""
