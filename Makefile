@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study rebirth simulate chaos outages kafka kafka-jars proto lock clean
+.PHONY: help demo test lint bench study rebirth simulate chaos outages real kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,10 @@ kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
 kafka-jars:
 	@devbroker/install.sh
 
+real: $(READY)   ## one round on a real instruct model on this CPU (93 MB, 10 minutes), into runs/real
+	@requirements/real.sh $(VENV)
+	@$(BIN)/python -W ignore -m tests.real
+
 proto: $(READY)  ## generate the events' code from proto/
 	PYTHON=$(BIN)/python proto/generate.sh
 
@@ -60,7 +64,7 @@ lock: $(READY)   ## renew the pins in requirements/
 	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
 
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) .kafka runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .kafka .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@requirements/environment.sh $(VENV)

@@ -51,7 +51,7 @@ def run_one(arm: str, raw: dict[str, Any], seed: int) -> None:
     rounds = [used | vars(summary(domains)) for used, domains in zip(counting.used, scored, strict=True)]
     result = {
         "arm": arm, "seed": seed, "cpu_s": cpu_s, "rounds": rounds, "counts": state.counts,
-        "questions": counting.questions, "tokens": counting.figures.tokens,
+        "questions": counting.questions, "tokens": state.spent_tokens,
         "steps": sum(training["steps"] for training in counting.figures.trainings),
         "worst": min(scored[-1].values()), "sd": statistics.pstdev(scored[-1].values()), "domains": scored[-1],
     }  # fmt: skip

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,17 +151,28 @@ def watch(
 
 
 @app.command()
-def resume(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
-    """Goes on with a run that was paused, interrupted or killed."""
+def resume(
+    dir: Dir = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="a new cap of the budget")] = None,
+    cost: Annotated[float | None, typer.Option("--cost", min=0, help="a new cap, in the prices' currency")] = None,
+    harvests: Annotated[int | None, typer.Option("--harvests", min=1, help="a new cap")] = None,
+    hours: Annotated[float | None, typer.Option("--hours", min=0, help="a new cap")] = None,
+    as_json: Json = False,
+) -> None:
+    """Goes on with a run that was paused, interrupted or killed; with larger caps, where its budget was spent."""
+    given = {"tokens": tokens, "cost": cost, "harvests": harvests, "hours": hours}
+    caps = {name: cap for name, cap in given.items() if cap is not None}
     place = run_place(dir, kafka, run)
     if place.folder is None:
         from bohdi.kafka_runs import by_hand
 
-        return by_hand(place, "run_resumed", {})
+        return by_hand(place, "run_resumed", {"budget": caps})
     settings = resolved(place.folder.load_config(), place.folder.path)
     from bohdi.embedded import real_parts
 
-    return _host(settings, place.folder, real_parts(), as_json, resume=True)
+    return _host(settings, place.folder, real_parts(), as_json, resume=True, caps=caps)
 
 
 @app.command()
@@ -212,12 +223,14 @@ def copy(
     return print(f"{copied} events of {place.run_id} are on {place.kafka.bootstrap}")
 
 
-def _host(config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: bool) -> None:
+def _host(
+    config: Config, folder: RunFolder, parts: Any, as_json: bool, resume: bool, caps: Mapping[str, float] | None = None
+) -> None:
     from bohdi.embedded import host_run
     from bohdi.live import LiveView
 
     with LiveView(err if as_json else out) as view:
-        state = asyncio.run(host_run(config, folder, parts, view, resume=resume))
+        state = asyncio.run(host_run(config, folder, parts, view, resume=resume, caps=caps or {}))
     _close(FolderPlace(folder), state, as_json)
 
 

@@ -6,9 +6,10 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from bohdi import __version__
 from bohdi.evaluation import Evaluation
@@ -21,6 +22,7 @@ from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import EventLog
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.adapters import models, prepare_torch
+from bohdi_common.models.metering import Metered
 from bohdi_common.models.places import FolderOf, model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
@@ -129,9 +131,10 @@ async def host_run(
     watcher: Watcher,
     *,
     resume: bool,
+    caps: Mapping[str, float] = MappingProxyType({}),
 ) -> RunState:
     """Hosts the run in `folder` until it is finished, paused or a signal (SIGINT, SIGTERM) ends it. `resume`: goes on
-    with it, paused or not; a run that is over stays over."""
+    with it, paused or not, with new `caps` of its budget; a run that is over stays over."""
     log = parts.log(folder.log, False)
     versions = parts.versions(folder.versions)
     versions.sweep()
@@ -139,7 +142,7 @@ async def host_run(
     def folder_of(model: ModelRef) -> Path:
         return model_folder(folder.versions, model)
 
-    models = parts.models(folder_of)
+    models = Metered(parts.models(folder_of))
     try:
         run_id = folder.run_id(log)
         host = LocalHost(
@@ -155,7 +158,7 @@ async def host_run(
             on_event=watcher.on_event,
         )
         watcher.on_host(host)
-        return await host.run(_stop_on_signals(), _resumed(run_id, log) if resume else None)
+        return await host.run(_stop_on_signals(), _resumed(run_id, log, caps) if resume else None)
     finally:
         await models.close()
         await log.close()
@@ -187,10 +190,10 @@ def evaluation_of(run_id: str, config: Config, log: EventLog, folder_of: FolderO
     return Evaluation(run_id, log, folder_of, benchmark, place(benchmark), accuracy)
 
 
-def _resumed(run_id: str, log: SqliteLog) -> Event:
+def _resumed(run_id: str, log: SqliteLog, caps: Mapping[str, float]) -> Event:
     """RunResumed: the run goes on, whether it was paused, interrupted or killed."""
     event_id = derived_id(run_id, "run_resumed", log.end(FEEDBACK.name))
-    return codec.by_hand(run_id, event_id, wall_clock_us(), "run_resumed", {})
+    return codec.by_hand(run_id, event_id, wall_clock_us(), "run_resumed", {"budget": dict(caps)})
 
 
 def _stop_on_signals() -> asyncio.Event:

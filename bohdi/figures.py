@@ -1,15 +1,17 @@
-"""What people want to know of a run beyond the bandit's state, folded from the same events: tokens, time, accuracy."""
+"""What people want to know of a run beyond the bandit's state, from the same events: time, trainings, accuracy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from bohdi_common.core import budget
 from bohdi_common.core.state import BASE_VERSION, RunState
 from bohdi_common.core.tree import ROOT
-from bohdi_common.events.events_pb2 import Event, HarvestJudged, RehearsalAnswered
+from bohdi_common.events.events_pb2 import Event
 
 _WEAKEST = 5
+_SHARE_TO_FORECAST = 0.02
 _PULLS_TO_BE_NAMED = 5  # a domain with fewer rewards is not called weak
 
 
@@ -17,7 +19,6 @@ _PULLS_TO_BE_NAMED = 5  # a domain with fewer rewards is not called weak
 class Figures:
     """Sums over a run's events, in their order. `seconds` leaves out the time between a stop and its resume."""
 
-    tokens: int = 0
     training_tokens: int = 0
     seconds: float = 0.0
     events: int = 0
@@ -40,10 +41,6 @@ class Figures:
             case "run_started":
                 self.target = event.run_started.settings.target.name
                 self.sources = [source.name for source in event.run_started.settings.sources]
-            case "harvest_judged":
-                self.tokens += _tokens_of_harvest(event.harvest_judged)
-            case "rehearsal_answered":
-                self.tokens += _tokens_of_rehearsal(event.rehearsal_answered)
             case "target_promoted":
                 promoted = event.target_promoted
                 self.training_tokens += promoted.tokens
@@ -60,19 +57,6 @@ class Figures:
             case "target_evaluated":
                 scored = event.target_evaluated
                 self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
-
-
-def _tokens_of_harvest(judged: HarvestJudged) -> int:
-    spent = judged.question_prompt_tokens + judged.question_completion_tokens
-    return spent + sum(
-        [part.prompt_tokens + part.completion_tokens for part in judged.answers]
-        + [part.prompt_tokens + part.completion_tokens for part in judged.verdicts]
-    )
-
-
-def _tokens_of_rehearsal(answered: RehearsalAnswered) -> int:
-    spent = answered.question_prompt_tokens + answered.question_completion_tokens
-    return spent + answered.answer.prompt_tokens + answered.answer.completion_tokens
 
 
 def summary(figures: Figures, state: RunState, state_sha256: str) -> dict[str, Any]:
@@ -93,8 +77,9 @@ def summary(figures: Figures, state: RunState, state_sha256: str) -> dict[str, A
         "state_sha256": state_sha256,
         "events": figures.events,
         "harvests": state.counts.get("harvests", 0),
-        "tokens": figures.tokens,
+        "tokens": state.spent_tokens,
         "training_tokens": figures.training_tokens,
+        "budget": spending(state),
         "seconds": round(figures.seconds, 1),
     }  # fmt: skip
 
@@ -138,10 +123,33 @@ def status(figures: Figures, state: RunState) -> dict[str, Any]:
         "target_version": state.target_version,
         "pairs": state.pair_count,
         "counts": state.counts,
-        "tokens": figures.tokens,
+        "tokens": state.spent_tokens,
         "seconds": round(figures.seconds, 1),
+        "budget": spending(state),
         "weakest": weakest(state),
     }
+
+
+def spending(state: RunState) -> dict[str, dict[str, float]]:
+    """By the caps' names: what was spent, the cap (0: none) and what the whole run will have spent at this pace (0: not
+    known yet)."""
+    share = done_share(state)
+    return {
+        name: {
+            "spent": round(used, 3),
+            "cap": state.caps.get(name, 0),
+            "forecast": round(used / share, 3) if share >= _SHARE_TO_FORECAST else 0,
+        }
+        for name, used in budget.spent(state).items()
+    }
+
+
+def done_share(state: RunState) -> float:
+    """How much of the run is done, 0 to 1: rounds, and within one its steps as one half and the training the other."""
+    if state.rules is None:
+        return 0.0
+    steps = min(state.steps_counted / state.rules.steps, 1.0)
+    return min(1.0, (state.round + steps / 2) / state.rules.rounds)
 
 
 def phase(state: RunState) -> str:

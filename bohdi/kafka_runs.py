@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from bohdi.embedded import evaluation_of, run_started
 from bohdi.kafka_places import KafkaPlace, kafka_place
@@ -41,7 +42,7 @@ def submit(place: KafkaPlace, config: Config, seed: int) -> None:
     place.append([record_of(run_started(config, place.run_id, seed))])
 
 
-def by_hand(place: RunPlace, kind: str, body: dict[str, str]) -> None:
+def by_hand(place: RunPlace, kind: str, body: dict[str, Any]) -> None:
     """Appends what a person asks of a run: it takes effect when the bandit reads it."""
     now_us = wall_clock_us()
     event = codec.by_hand(place.run_id, derived_id(place.run_id, "by hand", kind, now_us), now_us, kind, body)

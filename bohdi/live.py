@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bohdi.embedded import Watcher
-from bohdi.figures import Figures, phase, weakest
+from bohdi.figures import Figures, done_share, phase, spending, weakest
 from bohdi_common.core.state import RunState
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.runtime.local_host import LocalHost
@@ -90,7 +90,8 @@ class LiveView(Watcher):
             ("in flight", flight),
             ("tree", f"{main} main, {secondary} secondary domains, {leaves} leaves"),
             ("pairs", f"{state.pair_count} (and {state.counts.get('rehearsals', 0)} rehearsed)"),
-            ("tokens", f"{self.figures.tokens:,}"),
+            ("tokens", f"{state.spent_tokens:,}"),
+            *_caps(state),
             ("target", state.target_version),
             ("time left", self._time_left(state)),
         ]
@@ -108,11 +109,13 @@ class LiveView(Watcher):
         return f"about {left_s / 60:.0f} min" if left_s > 90 else f"about {left_s:.0f} s"
 
 
-def done_share(state: RunState) -> float:
-    """How much of the run is done, 0 to 1: rounds, and within one its steps as one half and the training the other."""
-    assert state.rules is not None
-    steps = min(state.steps_counted / state.rules.steps, 1.0)
-    return min(1.0, (state.round + steps / 2) / state.rules.rounds)
+def _caps(state: RunState) -> list[tuple[str, str]]:
+    """Each cap of the budget, what is spent of it and what the run will want."""
+    return [
+        (f"budget: {name}", f"{part['spent']:,g} of {part['cap']:,g}, about {part['forecast']:,g} at the end")
+        for name, part in spending(state).items()
+        if part["cap"]
+    ]
 
 
 def _line(event: Event, state: RunState) -> str:

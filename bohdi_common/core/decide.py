@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bohdi_common.core import draws, swblrt
+from bohdi_common.core import budget, draws, swblrt
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import (
     ALL_ROUNDS_DONE,
@@ -55,8 +55,8 @@ def decide(state: RunState, now_us: int | None = None, since: int = 0) -> list[F
     """
     if state.rules is None or state.paused or state.finished:
         return []
-    if state.stalled:
-        return [_pause(state, state.stalled)]
+    if why := state.stalled or (state.next() != Next.FINISH and budget.exhausted(state)):
+        return [_pause(state, why)]
     if state.open_slots:
         late = [] if now_us is None else _expirations(state, state.rules, now_us)
         return [*late, *_continuations(state, state.rules, since)]

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from bohdi_common.core import names
+from bohdi_common.core import budget, names
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import Failure, Next, Outcome, Rules, RunState, Slot, Sprout, Training, Waits
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
@@ -27,6 +27,7 @@ def evolve(state: RunState, event: Any) -> RunState:
         _count(state, "invalid")
     else:
         fold(state, event, getattr(event, kind))
+        budget.spend(state, event, kind == "run_resumed")
     state.sequence += 1
     return state
 
@@ -48,6 +49,7 @@ def _run_started(state: RunState, event: Any, body: Any) -> None:
     state.rules = rules
     state.tree = Tree(rules.window)
     state.tree.plant(rules.grow)
+    budget.allow(state, body.settings.budget)
     for domain in body.domains:
         _plant_path(state.tree, list(domain.path), rules.grow)
     return None
@@ -82,6 +84,7 @@ def _run_resumed(state: RunState, event: Any, body: Any) -> None:
     state.paused = state.stalled = ""
     state.failed_trainings = 0
     state.resumes += 1
+    budget.allow(state, body.budget)
     for slot in state.slots:
         slot.asked_us = event.time_us
     for sprout in state.sprouts.values():

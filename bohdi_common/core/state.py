@@ -13,7 +13,7 @@ from typing import Any
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.tree import ROOT, Tree
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 BASE_VERSION = "base"  # the target as the run found it
 ALL_ROUNDS_DONE = "all rounds done"  # why a run is finished that nobody ended
 
@@ -50,11 +50,17 @@ class Rules:
     average_last: int
     restart: bool
     batch: int
+    prices: dict[str, tuple[float, float]]  # of a million tokens of prompt and of completion, by model, where not 0
 
     @classmethod
     def of(cls, settings: Any) -> Rules:
         """Rules of a `bohdi.v1.Settings`, each by its name."""
-        given = {"seed": settings.seed, "sources": tuple(source.name for source in settings.sources)}
+        given: dict[str, Any] = {"seed": settings.seed, "sources": tuple(source.name for source in settings.sources)}
+        given["prices"] = {
+            model.name: (model.price_prompt, model.price_completion)
+            for model in (*settings.sources, settings.target)
+            if model.price_prompt or model.price_completion
+        }
         for name in (f.name for f in fields(cls)):
             if name not in given:
                 part = settings.bandit if hasattr(settings.bandit, name) else settings.training
@@ -203,6 +209,12 @@ class RunState:
     pairs: dict[int, array[int]] = field(default_factory=dict)
     rehearsals: dict[int, array[int]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    # See `budget`.
+    caps: dict[str, float] = field(default_factory=dict)
+    spent_tokens: int = 0
+    spent_micros: int = 0
+    spent_us: int = 0
+    last_us: int = 0
 
     @property
     def target_version(self) -> str:
@@ -281,7 +293,8 @@ def _assembled(whole: dict[str, Any]) -> RunState:
     rehearsals = {leaf: array("Q", sequences) for leaf, sequences in whole.pop("rehearsals")}
     state = RunState(**whole, pairs=pairs, rehearsals=rehearsals)
     if rules is not None:
-        state.rules = Rules(**rules | {"sources": tuple(rules["sources"])})
+        prices = {model: (price[0], price[1]) for model, price in rules["prices"].items()}
+        state.rules = Rules(**rules | {"sources": tuple(rules["sources"]), "prices": prices})
         state.tree = Tree.of_rows(state.rules.window, arms)
     for leaf in pairs:
         state.tree.pair_stored(leaf)

@@ -65,6 +65,7 @@ def result(request: Event, producer: str, time_us: int, kind: str, body: dict[st
     """The event `kind` with the fields `body` as the outcome of `request`. It names the request by its hash, and its id
     follows from that hash: an outcome worked out twice is one event."""
     request_hash = getattr(request, kind_of(request)).request_hash
+    fields: dict[str, Any] = {kind: {"request_hash": request_hash, **body}}
     return Event(
         event_id=derived_id(request.run_id, kind, request_hash),
         run_id=request.run_id,
@@ -75,7 +76,7 @@ def result(request: Event, producer: str, time_us: int, kind: str, body: dict[st
         time_us=time_us,
         schema_version=SCHEMA_VERSION,
         producer=producer,
-        **{kind: {"request_hash": request_hash, **body}},
+        **fields,
     )
 
 

@@ -37,7 +37,7 @@ FAILURE_CLASS_REJECTED: FailureClass
 FAILURE_CLASS_UNAVAILABLE: FailureClass
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "run_id", "cause_id", "round", "step", "slot", "time_us", "schema_version", "producer", "run_started", "paths_drawn", "slot_continued", "domains_sprouted", "sprout_failed", "harvest_judged", "harvest_failed", "slot_expired", "rehearsal_answered", "nodes_reborn", "training_drawn", "target_promoted", "training_failed", "target_evaluated", "run_paused", "run_resumed", "run_finished", "sprout_requested", "harvest_requested", "answers_written", "training_requested")
+    __slots__ = ("event_id", "run_id", "cause_id", "round", "step", "slot", "time_us", "schema_version", "producer", "usage", "run_started", "paths_drawn", "slot_continued", "domains_sprouted", "sprout_failed", "harvest_judged", "harvest_failed", "slot_expired", "rehearsal_answered", "nodes_reborn", "training_drawn", "target_promoted", "training_failed", "target_evaluated", "run_paused", "run_resumed", "run_finished", "sprout_requested", "harvest_requested", "answers_written", "training_requested")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CAUSE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Event(_message.Message):
     TIME_US_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     RUN_STARTED_FIELD_NUMBER: _ClassVar[int]
     PATHS_DRAWN_FIELD_NUMBER: _ClassVar[int]
     SLOT_CONTINUED_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +78,7 @@ class Event(_message.Message):
     time_us: int
     schema_version: int
     producer: str
+    usage: _containers.RepeatedCompositeFieldContainer[ModelUsage]
     run_started: RunStarted
     paths_drawn: PathsDrawn
     slot_continued: SlotContinued
@@ -98,7 +100,7 @@ class Event(_message.Message):
     harvest_requested: HarvestRequested
     answers_written: AnswersWritten
     training_requested: TrainingRequested
-    def __init__(self, event_id: _Optional[str] = ..., run_id: _Optional[str] = ..., cause_id: _Optional[str] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., slot: _Optional[int] = ..., time_us: _Optional[int] = ..., schema_version: _Optional[int] = ..., producer: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., paths_drawn: _Optional[_Union[PathsDrawn, _Mapping]] = ..., slot_continued: _Optional[_Union[SlotContinued, _Mapping]] = ..., domains_sprouted: _Optional[_Union[DomainsSprouted, _Mapping]] = ..., sprout_failed: _Optional[_Union[SproutFailed, _Mapping]] = ..., harvest_judged: _Optional[_Union[HarvestJudged, _Mapping]] = ..., harvest_failed: _Optional[_Union[HarvestFailed, _Mapping]] = ..., slot_expired: _Optional[_Union[SlotExpired, _Mapping]] = ..., rehearsal_answered: _Optional[_Union[RehearsalAnswered, _Mapping]] = ..., nodes_reborn: _Optional[_Union[NodesReborn, _Mapping]] = ..., training_drawn: _Optional[_Union[TrainingDrawn, _Mapping]] = ..., target_promoted: _Optional[_Union[TargetPromoted, _Mapping]] = ..., training_failed: _Optional[_Union[TrainingFailed, _Mapping]] = ..., target_evaluated: _Optional[_Union[TargetEvaluated, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_finished: _Optional[_Union[RunFinished, _Mapping]] = ..., sprout_requested: _Optional[_Union[SproutRequested, _Mapping]] = ..., harvest_requested: _Optional[_Union[HarvestRequested, _Mapping]] = ..., answers_written: _Optional[_Union[AnswersWritten, _Mapping]] = ..., training_requested: _Optional[_Union[TrainingRequested, _Mapping]] = ...) -> None: ...
+    def __init__(self, event_id: _Optional[str] = ..., run_id: _Optional[str] = ..., cause_id: _Optional[str] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., slot: _Optional[int] = ..., time_us: _Optional[int] = ..., schema_version: _Optional[int] = ..., producer: _Optional[str] = ..., usage: _Optional[_Iterable[_Union[ModelUsage, _Mapping]]] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., paths_drawn: _Optional[_Union[PathsDrawn, _Mapping]] = ..., slot_continued: _Optional[_Union[SlotContinued, _Mapping]] = ..., domains_sprouted: _Optional[_Union[DomainsSprouted, _Mapping]] = ..., sprout_failed: _Optional[_Union[SproutFailed, _Mapping]] = ..., harvest_judged: _Optional[_Union[HarvestJudged, _Mapping]] = ..., harvest_failed: _Optional[_Union[HarvestFailed, _Mapping]] = ..., slot_expired: _Optional[_Union[SlotExpired, _Mapping]] = ..., rehearsal_answered: _Optional[_Union[RehearsalAnswered, _Mapping]] = ..., nodes_reborn: _Optional[_Union[NodesReborn, _Mapping]] = ..., training_drawn: _Optional[_Union[TrainingDrawn, _Mapping]] = ..., target_promoted: _Optional[_Union[TargetPromoted, _Mapping]] = ..., training_failed: _Optional[_Union[TrainingFailed, _Mapping]] = ..., target_evaluated: _Optional[_Union[TargetEvaluated, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_finished: _Optional[_Union[RunFinished, _Mapping]] = ..., sprout_requested: _Optional[_Union[SproutRequested, _Mapping]] = ..., harvest_requested: _Optional[_Union[HarvestRequested, _Mapping]] = ..., answers_written: _Optional[_Union[AnswersWritten, _Mapping]] = ..., training_requested: _Optional[_Union[TrainingRequested, _Mapping]] = ...) -> None: ...
 
 class RunStarted(_message.Message):
     __slots__ = ("settings", "domains", "bohdi_version")
@@ -110,6 +112,18 @@ class RunStarted(_message.Message):
     bohdi_version: str
     def __init__(self, settings: _Optional[_Union[Settings, _Mapping]] = ..., domains: _Optional[_Iterable[_Union[Domain, _Mapping]]] = ..., bohdi_version: _Optional[str] = ...) -> None: ...
 
+class ModelUsage(_message.Message):
+    __slots__ = ("model", "prompt_tokens", "completion_tokens", "calls")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    calls: int
+    def __init__(self, model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., calls: _Optional[int] = ...) -> None: ...
+
 class Domain(_message.Message):
     __slots__ = ("path",)
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -117,7 +131,7 @@ class Domain(_message.Message):
     def __init__(self, path: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Settings(_message.Message):
-    __slots__ = ("seed", "preset", "bandit", "sources", "target", "prompts", "sprout", "harvest", "judging", "training")
+    __slots__ = ("seed", "preset", "bandit", "sources", "target", "prompts", "sprout", "harvest", "judging", "training", "budget")
     SEED_FIELD_NUMBER: _ClassVar[int]
     PRESET_FIELD_NUMBER: _ClassVar[int]
     BANDIT_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +142,7 @@ class Settings(_message.Message):
     HARVEST_FIELD_NUMBER: _ClassVar[int]
     JUDGING_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
     seed: int
     preset: str
     bandit: BanditSettings
@@ -138,7 +153,20 @@ class Settings(_message.Message):
     harvest: HarvestSettings
     judging: JudgingSettings
     training: TrainingSettings
-    def __init__(self, seed: _Optional[int] = ..., preset: _Optional[str] = ..., bandit: _Optional[_Union[BanditSettings, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., target: _Optional[_Union[ModelSettings, _Mapping]] = ..., prompts: _Optional[str] = ..., sprout: _Optional[_Union[SproutSettings, _Mapping]] = ..., harvest: _Optional[_Union[HarvestSettings, _Mapping]] = ..., judging: _Optional[_Union[JudgingSettings, _Mapping]] = ..., training: _Optional[_Union[TrainingSettings, _Mapping]] = ...) -> None: ...
+    budget: BudgetSettings
+    def __init__(self, seed: _Optional[int] = ..., preset: _Optional[str] = ..., bandit: _Optional[_Union[BanditSettings, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., target: _Optional[_Union[ModelSettings, _Mapping]] = ..., prompts: _Optional[str] = ..., sprout: _Optional[_Union[SproutSettings, _Mapping]] = ..., harvest: _Optional[_Union[HarvestSettings, _Mapping]] = ..., judging: _Optional[_Union[JudgingSettings, _Mapping]] = ..., training: _Optional[_Union[TrainingSettings, _Mapping]] = ..., budget: _Optional[_Union[BudgetSettings, _Mapping]] = ...) -> None: ...
+
+class BudgetSettings(_message.Message):
+    __slots__ = ("tokens", "cost", "harvests", "hours")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    HARVESTS_FIELD_NUMBER: _ClassVar[int]
+    HOURS_FIELD_NUMBER: _ClassVar[int]
+    tokens: int
+    cost: float
+    harvests: int
+    hours: float
+    def __init__(self, tokens: _Optional[int] = ..., cost: _Optional[float] = ..., harvests: _Optional[int] = ..., hours: _Optional[float] = ...) -> None: ...
 
 class BanditSettings(_message.Message):
     __slots__ = ("rounds", "steps", "slots", "sharpness", "grow", "lockstep", "introspection", "window", "threshold", "sprout_failures", "leaf_failures", "sprout_names", "slot_timeout_s", "rehearsal_questions", "rehearsal_below", "training_failures", "slot_failures")
@@ -179,7 +207,7 @@ class BanditSettings(_message.Message):
     def __init__(self, rounds: _Optional[int] = ..., steps: _Optional[int] = ..., slots: _Optional[int] = ..., sharpness: _Optional[float] = ..., grow: _Optional[bool] = ..., lockstep: _Optional[bool] = ..., introspection: _Optional[_Union[Introspection, str]] = ..., window: _Optional[int] = ..., threshold: _Optional[float] = ..., sprout_failures: _Optional[int] = ..., leaf_failures: _Optional[int] = ..., sprout_names: _Optional[int] = ..., slot_timeout_s: _Optional[float] = ..., rehearsal_questions: _Optional[int] = ..., rehearsal_below: _Optional[float] = ..., training_failures: _Optional[int] = ..., slot_failures: _Optional[int] = ...) -> None: ...
 
 class ModelSettings(_message.Message):
-    __slots__ = ("name", "adapter", "path", "digest", "temperature_answer", "temperature_question", "temperature_proposal", "temperature_verdict", "urls", "served_name", "key_env", "concurrency", "timeout_s", "system", "structured")
+    __slots__ = ("name", "adapter", "path", "digest", "temperature_answer", "temperature_question", "temperature_proposal", "temperature_verdict", "urls", "served_name", "key_env", "concurrency", "timeout_s", "system", "structured", "price_prompt", "price_completion")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +223,8 @@ class ModelSettings(_message.Message):
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
     STRUCTURED_FIELD_NUMBER: _ClassVar[int]
+    PRICE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PRICE_COMPLETION_FIELD_NUMBER: _ClassVar[int]
     name: str
     adapter: str
     path: str
@@ -210,7 +240,9 @@ class ModelSettings(_message.Message):
     timeout_s: float
     system: str
     structured: bool
-    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., path: _Optional[str] = ..., digest: _Optional[str] = ..., temperature_answer: _Optional[float] = ..., temperature_question: _Optional[float] = ..., temperature_proposal: _Optional[float] = ..., temperature_verdict: _Optional[float] = ..., urls: _Optional[_Iterable[str]] = ..., served_name: _Optional[str] = ..., key_env: _Optional[str] = ..., concurrency: _Optional[int] = ..., timeout_s: _Optional[float] = ..., system: _Optional[str] = ..., structured: _Optional[bool] = ...) -> None: ...
+    price_prompt: float
+    price_completion: float
+    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., path: _Optional[str] = ..., digest: _Optional[str] = ..., temperature_answer: _Optional[float] = ..., temperature_question: _Optional[float] = ..., temperature_proposal: _Optional[float] = ..., temperature_verdict: _Optional[float] = ..., urls: _Optional[_Iterable[str]] = ..., served_name: _Optional[str] = ..., key_env: _Optional[str] = ..., concurrency: _Optional[int] = ..., timeout_s: _Optional[float] = ..., system: _Optional[str] = ..., structured: _Optional[bool] = ..., price_prompt: _Optional[float] = ..., price_completion: _Optional[float] = ...) -> None: ...
 
 class SproutSettings(_message.Message):
     __slots__ = ("samples", "votes", "max_tokens", "top_p")
@@ -387,8 +419,10 @@ class RunPaused(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class RunResumed(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("budget",)
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    budget: BudgetSettings
+    def __init__(self, budget: _Optional[_Union[BudgetSettings, _Mapping]] = ...) -> None: ...
 
 class RunFinished(_message.Message):
     __slots__ = ("based_on", "target_version", "reason")

@@ -53,6 +53,8 @@ class Model(_Section):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     structured: bool = Field(False, description="its servers see to it that a reply has the JSON form asked for")
     system: str = Field("", max_length=10_000)
+    price_prompt: Annotated[float, Field(ge=0)] = 0.0
+    price_completion: Annotated[float, Field(ge=0)] = 0.0
     temperature_answer: Temperature = 0.7
     temperature_question: Temperature = 0.7
     temperature_proposal: Temperature = 0.7
@@ -139,6 +141,15 @@ class Training(_Section):
         return self
 
 
+class Budget(_Section):
+    """Caps at which the run pauses, until it is resumed with larger ones; 0: none."""
+
+    tokens: Annotated[int, Field(ge=0)] = 0
+    cost: Annotated[float, Field(ge=0)] = 0.0
+    harvests: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    hours: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Evaluation(_Section):
     """Held-out accuracy of the target at the start and after every round, and of each source once. For people: the
     bandit never sees it."""
@@ -158,6 +169,7 @@ class Config(_Section):
     harvest: Harvest = Harvest()
     judging: Judging = Judging()
     training: Training = Training()
+    budget: Budget = Budget()
     evaluation: Evaluation | None = None
 
     @field_validator("prompts")
@@ -211,6 +223,7 @@ class Config(_Section):
             harvest=pb.HarvestSettings(**harvest),
             judging=pb.JudgingSettings(**judging),
             training=pb.TrainingSettings(**self.training.model_dump()),
+            budget=pb.BudgetSettings(**self.budget.model_dump()),
         )
 
 

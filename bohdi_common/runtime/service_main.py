@@ -15,6 +15,7 @@ from bohdi_common.events.topics import Topic
 from bohdi_common.log.kafka_settings import BadSetting, KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.models import adapters
+from bohdi_common.models.metering import Metered
 from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
 from bohdi_common.runtime.service_settings import ServiceSettings
@@ -51,7 +52,7 @@ def run_worker(
     opened: list[ChatModels] = []
 
     def service() -> Service:
-        opened.append(models(stores.folder_of))
+        opened.append(Metered(models(stores.folder_of)))
         return make(Surroundings(kafka, stores, opened[0]))
 
     async def close() -> None:

@@ -20,6 +20,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, Topic
 from bohdi_common.log.port import LogError, Record, Stored
+from bohdi_common.models.metering import Meter, metered
 from bohdi_common.models.port import ModelRefused, ModelUnavailable
 
 _log = logging.getLogger("bohdi")
@@ -76,18 +77,24 @@ class Shell:
             return [dead_record(stored, str(error))]
         if codec.topic_of(event) is not self.service.topic:
             return [dead_record(stored, f"{codec.kind_of(event)} does not belong on {stored.topic}")]
+        with metered() as meter:
+            return await self._processed(stored, event, meter)
+
+    async def _processed(self, stored: Stored, event: Event, meter: Meter) -> list[Record]:
         try:
-            return [record_of(output) for output in await self._handle(event)]
+            outputs = await self._handle(event)
+            _charge(outputs, event, meter)
+            return [record_of(output) for output in outputs]
         except ModelUnavailable as error:
-            return self._given_up(event, Failure.UNAVAILABLE, str(error))
+            return self._given_up(event, Failure.UNAVAILABLE, str(error), meter)
         except ModelRefused as error:
-            return self._given_up(event, Failure.REJECTED, str(error))
+            return self._given_up(event, Failure.REJECTED, str(error), meter)
         except LogError:
             raise
         except Exception as error:  # a handler's own mistake must cost one slot, never the run
             _log.exception("%s failed on event %s", self.service.name, event.event_id)
             reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS]
-            return [dead_record(stored, reason), *self._given_up(event, Failure.REJECTED, reason)]
+            return [dead_record(stored, reason), *self._given_up(event, Failure.REJECTED, reason, meter)]
 
     async def _handle(self, event: Event) -> Sequence[Event]:
         for pause_s in self.retries.pauses_s():
@@ -98,12 +105,26 @@ class Shell:
                 await asyncio.sleep(pause_s)
         return await self.service.handle(event)
 
-    def _given_up(self, event: Event, failure: Failure, reason: str) -> list[Record]:
+    def _given_up(self, event: Event, failure: Failure, reason: str, meter: Meter) -> list[Record]:
         failed = failure_of(event, self.service.name, self.clock(), failure, _told(reason))
+        if failed is None:
+            return []
+        _charge([failed], event, meter)
         try:
-            return [record_of(failed)] if failed is not None else []
+            return [record_of(failed)]
         except ValueError:  # a request of another program, whose names are too long for any record: nobody waits for it
             return []
+
+
+def _charge(outputs: Sequence[Event], request: Event, meter: Meter) -> None:
+    """What was spent on a request, the request's own too, goes onto the first event that came of it."""
+    for output in outputs[:1]:
+        output.usage.extend(request.usage)
+        for model, used in meter.items():
+            output.usage.add(
+                model=model, prompt_tokens=used.prompt_tokens, completion_tokens=used.completion_tokens,
+                calls=used.calls,
+            )  # fmt: skip
 
 
 def record_of(event: Event) -> Record:

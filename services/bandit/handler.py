@@ -7,6 +7,7 @@ its requests go out. A second bandit by accident appends decisions of the same i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from bohdi_common.core.decide import Fact, decide, requests
 from bohdi_common.core.evolve import evolve
@@ -74,6 +75,7 @@ class Bandit:
         return [self._event(fact, cause) for fact in due]
 
     def _event(self, fact: Fact, cause: str, asks: bool = False) -> Event:
+        body: dict[str, Any] = {fact.kind: fact.body}
         event = Event(
             event_id=fact.event_id,
             run_id=self.run_id,
@@ -84,7 +86,7 @@ class Bandit:
             time_us=fact.time_us or self._clock(),
             schema_version=codec.SCHEMA_VERSION,
             producer=self.name,
-            **{fact.kind: fact.body},
+            **body,
         )
         if asks:
             getattr(event, fact.kind).settings.CopyFrom(self.settings)

@@ -32,7 +32,7 @@ def folded(events: list[Event]) -> RunState:
 
 def apart_from_counting(state: RunState) -> dict[str, Any]:
     whole = json.loads(canonical(state))
-    return {key: value for key, value in whole.items() if key not in {"sequence", "counts"}}
+    return {key: value for key, value in whole.items() if key not in {"sequence", "counts", "last_us", "spent_us"}}
 
 
 def busy_loop(rng: random.Random, **bandit: Any) -> Loop:

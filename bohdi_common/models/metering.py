@@ -1,0 +1,46 @@
+"""What the models were asked in the course of one piece of work, by model: every event says what its making cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from bohdi_common.models.port import ChatModels, Message, ModelRef, Reply, Sampling, Usage
+
+Meter = dict[str, Usage]
+_METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Usage by model's name of all calls made within, in tasks begun within too."""
+    meter: Meter = {}
+    token = _METER.set(meter)
+    try:
+        yield meter
+    finally:
+        _METER.reset(token)
+
+
+class Metered:
+    """The chat-model port, with each reply on the meter of whoever asked."""
+
+    def __init__(self, models: ChatModels) -> None:
+        self._models = models
+
+    async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
+        """See the port."""
+        reply = await self._models.complete(model, messages, sampling)
+        meter = _METER.get()
+        if meter is not None:
+            meter.setdefault(model.name, Usage()).add(reply)
+        return reply
+
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        """See the port."""
+        await self._models.serve(model, before)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._models.close()
