@@ -49,9 +49,7 @@ def test_a_run_pauses_within_one_batch_of_its_cap_and_goes_on_with_a_larger(
     assert CAP <= state.spent_tokens == sum(per_event) < CAP + batch
     again = asyncio.run(host_run(folder.load_config(), folder, parts(), Watcher(), resume=True))
     assert again.paused.startswith(f"the budget of {CAP} tokens is spent")
-    whole = asyncio.run(
-        host_run(folder.load_config(), folder, parts(), Watcher(), resume=True, caps={"tokens": float(MORE)})
-    )
+    whole = asyncio.run(host_run(folder.load_config(), folder, parts(), Watcher(), resume=True, caps={"tokens": MORE}))
     assert whole.finished == ALL_ROUNDS_DONE
     assert verify_folder(folder)["problems"] == []
 
