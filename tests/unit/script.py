@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bohdi_common.events.events_pb2 import Event
+from bohdi_common.log.port import LogReader
 from bohdi_common.models.port import Completion, Message, ModelRef, Reply, Sampling
 from tests import closed_loop
 
@@ -28,6 +29,11 @@ class Script:
         return Reply(tuple(Completion(t, "length" if t.endswith("...") else "stop", 2) for t in texts), 3, 0.5)
 
     async def close(self) -> None: ...
+
+
+def no_log(run_id: str) -> LogReader:
+    """The log of a run that was never to be read."""
+    raise AssertionError(f"the log of {run_id} was read")
 
 
 def request(kind: str, body: dict[str, object], **sections: object) -> Event:

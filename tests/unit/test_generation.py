@@ -9,7 +9,8 @@ from bohdi_common.core.state import Failure
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.models.port import ModelRef, ModelRefused, ModelUnavailable
 from services.generation.handler import Generation
-from tests.unit.script import Says, Script, request
+from services.generation.near_duplicates import EarlierQuestions
+from tests.unit.script import Says, Script, no_log, request
 
 PATH = ["Science", "Physics", "Optics"]
 HARVEST = {"path": PATH, "leader": "b", "target_version": "r2"}
@@ -17,7 +18,7 @@ HARVEST = {"path": PATH, "leader": "b", "target_version": "r2"}
 
 async def outcome(says: Says, harvest: dict[str, Any] | None = None, **body: Any) -> tuple[Event, Script]:
     models = Script(says)
-    generation = Generation(models, clock=lambda: 7)
+    generation = Generation(models, EarlierQuestions(no_log), clock=lambda: 7)
     (result,) = await generation.handle(request("harvest_requested", HARVEST | body, harvest=harvest or {}))
     return result, models
 
@@ -68,7 +69,7 @@ async def test_a_question_of_a_benchmark_is_never_asked(tmp_path: Path) -> None:
     file = tmp_path / "heldout.jsonl"
     file.write_text('{"question": "Why is it blue?"}\n')
     models = Script(asks_and_says())
-    generation = Generation(models, benchmark_of=lambda name: tmp_path / name)
+    generation = Generation(models, EarlierQuestions(no_log), benchmark_of=lambda name: tmp_path / name)
     event = request("harvest_requested", HARVEST)
     event.harvest_requested.settings.harvest.benchmarks.append("heldout.jsonl")
     (result,) = await generation.handle(event)

@@ -59,6 +59,8 @@ class PromptSet:
     verdict: str
     verdict_reply: Literal["quote", "number"]
     system: str | None = None
+    # The set asks a judge to reply `none` only where no answer is right, and so tells that from an abstention.
+    none_means_none_right: bool = False
 
     def ask_names(self, path: Sequence[str], known: Sequence[str], want: int) -> list[Message]:
         """For `want` new children of the node at `path` (names from the first level down; empty is Root), which has
@@ -98,6 +100,11 @@ class PromptSet:
             return None
         position = numbers.pop() - 1
         return position if 0 <= position < len(candidates) else None
+
+    def says_none_right(self, text: str) -> bool:
+        """Whether a judge's reply says that none of the answers is right: never, in a set where `none` may mean that
+        the judge cannot tell."""
+        return self.none_means_none_right and text.strip().casefold().strip(". ") in _ABSTENTIONS
 
     def _messages(self, template: str, **values: object) -> list[Message]:
         user: Message = {"role": "user", "content": _compiled(template).render(**values).strip()}
