@@ -34,7 +34,7 @@ class Share:
         self.harvests += 1
 
     def told(self) -> dict[str, Any] | None:
-        """`share`, its interval from `low` to `high`, what is `expected`, and over how many `harvests`; None of none."""
+        """`share`, its interval `low` to `high`, what is `expected`, over how many `harvests`; None without any."""
         if not self.harvests:
             return None
         share = self.observed / self.harvests
@@ -101,7 +101,8 @@ class Judges:
     agrees_between_orders  pairs of orders with the same choice, where both have one
     positions, last        choices of the answer shown first, second, ... and last; expected: uniform
     longest                choices of the longest answer; expected: uniform. A longer answer may be the better one
-    own                    choices of what the judge answered itself; expected: how often the other judges choose that
+    own                    choices of what the judge answered itself; expected: how often the other judges choose that,
+                           which is less for everybody where one of them prefers its own
     """
 
     both_orders: bool = False
