@@ -33,6 +33,14 @@ _JUDGING = {
 
 _NOT_NEAR = 0.5  # similarity below which nothing is a near duplicate, nor would the gate's hashes find it
 
+# The languages that the gate for them can tell (ISO 639-1); a test holds this to what its identifier knows.
+_LANGUAGES = """
+af am an ar as az ba be bg bn br bs ca cs cy da de dz el en eo es et eu fa fi fo fr fy ga gd gl gu ha he hi hr ht hu hy
+id ig is it ja jv ka kk km kn ko ku ky la lb lg ln lo lt lv mg mk ml mn mr ms mt my ne nl nn no oc om or pa pl ps pt qu
+ro ru rw sa se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz vi vo wa xh yo zh zu
+"""
+LANGUAGES = frozenset(_LANGUAGES.split())
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Temperature = Annotated[float, Field(ge=0, le=10)]
@@ -114,13 +122,20 @@ class Harvest(_Section):
     near_duplicate: Annotated[float, Field(ge=0, le=1)] = 0.0
     drop_refusals: bool = False
     drop_cut: bool = False
-    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...] = ()
+    languages: tuple[str, ...] = ()
 
     @field_validator("near_duplicate")
     @classmethod
     def _is_near(cls, value: float) -> float:
         if 0 < value < _NOT_NEAR:
             raise ValueError(f"below {_NOT_NEAR} questions are not near duplicates: 0 turns the gate off")
+        return value
+
+    @field_validator("languages")
+    @classmethod
+    def _can_be_told(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - LANGUAGES):
+            raise ValueError(f"{', '.join(unknown)}: no language that can be told; give two-letter codes (ISO 639-1)")
         return value
 
 
@@ -271,7 +286,7 @@ PAPER: dict[str, Any] = {
 
 # For instruction-tuned models behind a chat template: the default's method with every gate on that needs no choice.
 CHAT: dict[str, Any] = {
-    "harvest": {"near_duplicate": 0.85, "drop_refusals": True, "drop_cut": True},
+    "harvest": {"near_duplicate": 0.8, "drop_refusals": True, "drop_cut": True},
 }
 _PRESETS = {"paper": PAPER, "chat": CHAT}
 

@@ -27,14 +27,16 @@ _HASHES = 128
 _LOOKED_AT_CHARS = 4000
 _WIDER = 0.8  # the hashes look for a similarity so much lower than asked, and the shingles themselves decide
 _INSERTED_AT_ONCE = 200  # a tenth of a second of the event loop
+_MARKS = str.maketrans(dict.fromkeys(",.;:!?\"'`¿¡…、。“”„‘’«»", " "))
 _ASKED_IN = ("harvest_judged", "rehearsal_answered", "harvest_failed")  # results that name the question that was asked
 
 Place = tuple[int, int]  # round and step
 
 
 def shingles(text: str) -> frozenset[str]:
-    """All runs of 5 characters of a text, in one case, its white space apart; of a shorter one the text itself."""
-    plain = " ".join(unicodedata.normalize("NFKC", text[:_LOOKED_AT_CHARS]).casefold().split())
+    """All runs of 5 characters of a text, in one case, white space and the marks of sentences apart; of a shorter one
+    the text itself. Signs of arithmetic stay: they make another question."""
+    plain = " ".join(unicodedata.normalize("NFKC", text[:_LOOKED_AT_CHARS]).casefold().translate(_MARKS).split())
     return frozenset(plain[i : i + _SHINGLE_CHARS] for i in range(max(1, len(plain) - _SHINGLE_CHARS + 1)))
 
 
