@@ -41,13 +41,20 @@ class Generation:
 
     async def handle(self, event: Event) -> Sequence[Event]:
         """AnswersWritten, or RehearsalAnswered for a rehearsal; HarvestFailed when question or answers were no good."""
+        if event.harvest_requested.settings.harvest.languages:
+            await languages.ready()
+        try:
+            return [await self._harvest(event)]
+        except BaseException:
+            self.earlier.withdraw(event.run_id, event.harvest_requested.request_hash)
+            raise
+
+    async def _harvest(self, event: Event) -> Event:
         asked = event.harvest_requested
         usage = Usage()
-        if asked.settings.harvest.languages:
-            await languages.ready()
         question, refused = await self._question(event, usage)
         if question is None:
-            return [self._unasked(event, refused)]
+            return self._unasked(event, refused)
         common = {
             "path": list(asked.path),
             "question": question,
@@ -57,18 +64,18 @@ class Generation:
             "question_completion_tokens": usage.completion_tokens,
         }
         if asked.rehearsal:
-            return [await self._rehearse(event, question, common, refused)]
+            return await self._rehearse(event, question, common, refused)
         answers = await self._answers(event, question, refused)
         usable = [answer for answer in answers if not answer["failed"]]
         if len(usable) < 2:
-            return [self._failed(event, "fewer than two models answered", "answers", refused, question)]
+            return self._failed(event, "fewer than two models answered", "answers", refused, question)
         body = common | {
             "target_version": asked.target_version,
             "answers": answers,
             "settings": asked.settings,
             "refused": refused,
         }
-        return [codec.result(event, self.name, self.clock(), "answers_written", body)]
+        return codec.result(event, self.name, self.clock(), "answers_written", body)
 
     async def _question(self, event: Event, usage: Usage) -> tuple[str | None, list[dict[str, Any]]]:
         """The first question of the leader's samples that passes the gates, or None; and what the gates refused."""

@@ -47,11 +47,12 @@ def similarity(one: frozenset[str], other: frozenset[str]) -> float:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, the request that asked it, and where in the run."""
+    """A question, the request that asked it, where in the run, and whether its result is in the log."""
 
     request_hash: str
     text: str
     place: Place
+    logged: bool = False
 
 
 class Index:
@@ -83,6 +84,7 @@ class Index:
         """A request has one question: a later one takes the place of an earlier."""
         there = self._asked.get(asked.request_hash)
         if there is not None and there.text == asked.text:
+            self._asked[asked.request_hash] = asked if asked.logged else there
             return
         if there is not None:
             self._forget(asked.request_hash)
@@ -90,6 +92,12 @@ class Index:
         self._asked[asked.request_hash] = asked
         if len(self._asked) > self._size:
             self._forget(next(iter(self._asked)))
+
+    def withdraw(self, request_hash: str) -> None:
+        """What this process was about to ask and did not, because a model was away, is in nobody's way."""
+        there = self._asked.get(request_hash)
+        if there is not None and not there.logged:
+            self._forget(request_hash)
 
     def _forget(self, request_hash: str) -> None:
         self._hashes.remove(request_hash)
@@ -132,6 +140,11 @@ class EarlierQuestions:
                 await self._read_on(run_id, run)
         return run.index
 
+    def withdraw(self, run_id: str, request_hash: str) -> None:
+        """What was not asked after all."""
+        if run_id in self._runs:
+            self._runs[run_id].index.withdraw(request_hash)
+
     async def _read_on(self, run_id: str, run: _Run) -> None:
         found, end = await in_thread(lambda: self._found(run_id, run.offset))
         for number, asked in enumerate(found, 1):
@@ -155,4 +168,4 @@ def _asked(event: Event) -> Iterator[Asked]:
     if kind in _ASKED_IN:
         body = getattr(event, kind)
         if body.question:
-            yield Asked(body.request_hash, body.question, (event.round, event.step))
+            yield Asked(body.request_hash, body.question, (event.round, event.step), logged=True)

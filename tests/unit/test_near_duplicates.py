@@ -2,17 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event
-from bohdi_common.log.port import Stored
 from services.generation import near_duplicates
 from services.generation.near_duplicates import Asked, EarlierQuestions, Index, shingles, similarity
+from tests.unit.feedback import Log
 
 QUESTION = "Name three noble gases and state one industrial use for each of them."
 LIKE = "Name three noble gases, and state an industrial use for each of them!"
@@ -92,26 +89,6 @@ def test_of_pairs_as_similar_as_the_threshold_nearly_all_are_found() -> None:
 
 
 # ---- from the feedback log -------------------------------------------------------------------------------------
-
-
-class Log:
-    """The feedback log, in memory; counts how often it was read."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.reads: list[int] = []
-
-    def add(self, kind: str, run_id: str, question: str, request_hash: str = "", step: int = 0) -> None:
-        body = {"request_hash": request_hash or f"request {len(self.events)}", "question": question}
-        self.events.append(Event(event_id="e", run_id=run_id, step=step, schema_version=1, **{kind: body}))
-
-    def read(self, topic: str, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
-        self.reads.append(start)
-        for offset, event in enumerate(self.events[start:stop], start):
-            yield Stored(topic, offset, event.run_id, event.event_id, codec.encode(event))
-
-    def end(self, topic: str) -> int:
-        return len(self.events)
 
 
 @pytest.mark.parametrize("kind", ["harvest_judged", "rehearsal_answered", "harvest_failed"])
