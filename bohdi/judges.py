@@ -22,13 +22,13 @@ _ABSTAINED = -1
 
 @dataclass
 class Share:
-    """An observed share beside what is expected of a judge without the bias."""
+    """An observed share, and, where there is such a thing, what is expected of a judge without the bias."""
 
     observed: float = 0.0
     expected: float = 0.0
     harvests: int = 0
 
-    def add(self, observed: float, expected: float) -> None:
+    def add(self, observed: float, expected: float = 0.0) -> None:
         self.observed += observed
         self.expected += expected
         self.harvests += 1
@@ -39,13 +39,13 @@ class Share:
             return None
         share = self.observed / self.harvests
         low, high = wilson(share, self.harvests)
-        return {
-            "share": round(share, 4),
-            "low": round(low, 4),
-            "high": round(high, 4),
-            "expected": round(self.expected / self.harvests, 4),
-            "harvests": self.harvests,
-        }
+        figures = {"share": share, "low": low, "high": high, "expected": self.expected / self.harvests}
+        return {name: round(figure, 4) for name, figure in figures.items()} | {"harvests": self.harvests}
+
+    def agreement(self) -> dict[str, Any] | None:
+        """The same of a share beside which nothing is expected."""
+        told = self.told()
+        return told and {name: figure for name, figure in told.items() if name != "expected"}
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:
@@ -82,9 +82,9 @@ class Judge:
             "abstentions": self.abstentions,
             "none_right": self.none_right,
             "votes": self.votes,
-            "agrees_with_outcome": self.with_outcome.told(),
-            "agrees_with_others": self.with_others.told(),
-            "agrees_between_orders": self.between_orders.told(),
+            "agrees_with_outcome": self.with_outcome.agreement(),
+            "agrees_with_others": self.with_others.agreement(),
+            "agrees_between_orders": self.between_orders.agreement(),
             "positions": [self.positions[place].told() for place in sorted(self.positions)],
             "last_position": self.last.told(),
             "longest": self.longest.told(),
@@ -168,14 +168,14 @@ def _most(votes: Iterable[int]) -> int:
 
 def _agreement(share: Share, vote: int, other: int) -> None:
     if other != _ABSTAINED:
-        share.add(vote == other, 0.0)
+        share.add(vote == other)
 
 
 def _between_orders(share: Share, verdicts: Sequence[Verdict]) -> None:
     pairs = [(a.choice, b.choice) for a, b in zip(verdicts[::2], verdicts[1::2], strict=False)]
     same = [a == b for a, b in pairs if a >= 0 and b >= 0]
     if same:
-        share.add(sum(same) / len(same), 0.0)
+        share.add(sum(same) / len(same))
 
 
 def _position(judge: Judge, chosen: Sequence[Verdict]) -> None:

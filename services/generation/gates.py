@@ -23,7 +23,7 @@ class BadBenchmark(ValueError):
 
 
 def refusal(what: str, model: str, gate: str, reason: str, text: str, like: str = "") -> dict[str, Any]:
-    """A Refusal of the proto."""
+    """A Refusal of the proto; `text` is one that an event can hold."""
     return {"what": what, "model": model, "gate": gate, "reason": reason, "text": text[:_REFUSED_CHARS], "like": like}
 
 

@@ -96,9 +96,9 @@ class Generation:
             question = prompt.read_question(completion.text)
             if question is None or completion.finish_reason == "length":
                 continue
+            question = _bounded(question)[0]
             gate, reason, like = self._why_not(event, question, earlier)
             if not gate:
-                question = _bounded(question)[0]
                 if earlier is not None:
                     earlier.add(Asked(asked.request_hash, question, (event.round, event.step)))
                 return question, refused

@@ -120,7 +120,7 @@ class Judging:
             "judge": judge.name,
             "order": order,
             "choice": votes.ABSTAINED if position is None else order[position],
-            "reply": completion.text[:_REPLY_CHARS],
+            "reply": completion.text[:_REPLY_CHARS].encode("utf-8", "replace").decode(),  # a half character, no text
             "counted": False,
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": completion.completion_tokens,

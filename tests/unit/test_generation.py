@@ -279,3 +279,9 @@ async def test_where_gates_leave_fewer_than_two_answers_the_failure_says_which()
 async def test_a_rehearsals_answer_passes_the_same_gates() -> None:
     result, _ = await outcome(asks_and_says(target=DECLINED), {"drop_refusals": True}, rehearsal=True)
     assert (result.harvest_failed.stage, result.harvest_failed.refused[0].gate) == ("answers", "refusal")
+
+
+async def test_a_refused_text_with_half_a_character_in_it_breaks_no_event() -> None:
+    run = Harvests(asks_and_says("Why is it blue?\ud800"), harvest=ON)
+    await run.ask("first")
+    assert (await run.ask("second")).harvest_failed.refused[0].text == "Why is it blue??"

@@ -244,6 +244,13 @@ async def test_an_answer_that_tells_the_judge_what_to_choose_is_only_shown() -> 
     assert result.harvest_judged.best == 2
 
 
+@pytest.mark.parametrize("reply", ["\ud800", "7 " * 50_000, "```\n1\n2\n```", "", "\x00"])
+async def test_no_reply_breaks_the_judging(reply: str) -> None:
+    for prompts in ("micro-v1", "chat-v1", "chat-v1-none"):
+        result, _ = await outcome(lambda judge, prompt: reply, prompts=prompts)
+        assert not result.harvest_judged.counted and len(result.SerializeToString()) < 50_000
+
+
 async def test_what_gates_refused_stays_with_the_harvest() -> None:
     body = {"answers": [{"model": m, "text": t} for m, t in ANSWERS.items()], "prompts": "micro-v1",
             "refused": [{"what": "question", "model": "b", "gate": "benchmark"}]}  # fmt: skip
