@@ -37,6 +37,7 @@ def test_another_language_is_named(text: str, language: str) -> None:
         "Paris",
         "Photosynthesis.",
         "The derivative of x^2 is 2x.",
+        "aGVsbG8gd29ybGQgdGhpcyBpcyBhIHRlc3Q=" * 5,
         "\ud800",
     ],
 )

@@ -50,6 +50,15 @@ def test_a_request_that_is_asked_again_does_not_meet_its_own_question() -> None:
     assert earlier.like(QUESTION, "new") == "" and earlier.like(UNLIKE, "new") == "request 0"
 
 
+@pytest.mark.parametrize("logged", [False, True])
+def test_what_was_not_asked_after_all_is_withdrawn_unless_the_log_holds_it(logged: bool) -> None:
+    earlier = index(QUESTION)
+    if logged:
+        earlier.add(Asked("request 0", QUESTION, (0, 0), logged=True))
+    earlier.withdraw("request 0")
+    assert earlier.like(QUESTION, "new") == ("request 0" if logged else "")
+
+
 def test_only_what_was_asked_before_a_place_counts_where_that_is_asked_for() -> None:
     earlier = index(UNLIKE, QUESTION)
     assert earlier.like(QUESTION, "new", before=(0, 1)) == ""

@@ -571,6 +571,13 @@ def judged_apart() -> Log:
     return run.feedback
 
 
+def _contradicts_itself(judged: Any) -> bool:
+    return any(
+        0 <= there.choice != back.choice
+        for there, back in zip(judged.verdicts[::2], judged.verdicts[1::2], strict=True)
+    )
+
+
 def _two_verdicts(judged: Any) -> None:
     del judged.verdicts[4:6]
 
@@ -590,7 +597,9 @@ def _none_right(judged: Any) -> None:
 
 
 def _none_right_and_a_choice(judged: Any) -> None:
-    judged.verdicts[0].none_right = True
+    """In a pair that came to no vote, so that nothing else is wrong."""
+    pairs = zip(judged.verdicts[::2], judged.verdicts[1::2], strict=True)
+    next(head for head, reverse in pairs if 0 <= head.choice != reverse.choice).none_right = True
 
 
 def _cut(judged: Any) -> None:
@@ -626,7 +635,7 @@ def _a_question_by_nobody(judged: Any) -> None:
 def test_finds_what_judges_and_gates_cannot_have_done(kind: Kind, corrupt: Callable[[Any], None]) -> None:
     log = copy(judged_apart())
     assert not found(log)
-    at = first(log, "harvest_judged", lambda j: j.counted and len(j.verdicts) == 12 and j.verdicts[0].choice >= 0)
+    at = first(log, "harvest_judged", lambda j: j.counted and len(j.verdicts) == 12 and _contradicts_itself(j))
     corrupt(log[at].harvest_judged)
     assert kind in {problem.kind for problem in found(log) if f"offset {at}," in problem.where}
 

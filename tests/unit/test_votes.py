@@ -50,6 +50,8 @@ def test_the_first_order_is_the_shuffle_and_another_square_begins_with_another()
 def test_in_the_papers_way_the_first_order_has_the_target_first() -> None:
     assert votes.orders([0, 2, 3], 1, "request", "judge", target_first=True) == [[0, 2, 3]]
     assert votes.orders([0, 2, 3], 3, "request", "judge", target_first=True)[1:] == [[2, 3, 0], [3, 0, 2]]
+    later = [votes.orders([0, 2, 3], 4, f"request {n}", "judge", target_first=True)[3] for n in range(20)]
+    assert any(order != [0, 2, 3] for order in later)
 
 
 def test_a_judge_that_goes_by_position_votes_for_none_when_asked_as_often_as_there_are_candidates() -> None:
