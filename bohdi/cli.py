@@ -321,6 +321,8 @@ def status(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
     readable = {
         "weakest": "\n".join(f"{mean:.2f}  {domain}" for domain, mean in standing["weakest"]),
         "counts": ", ".join(f"{what} {n}" for what, n in sorted(standing["counts"].items())),
+        "refusals": "\n".join(figs.refusal_lines(standing["refusals"])) or "none",
+        "judges": "\n".join(figs.judge_lines(standing["judges"])) or "none asked yet",
     }
     for name, value in (standing | readable).items():
         table.add_row(name, escape(str(value)))
@@ -552,6 +554,8 @@ def _print_summary(closing: dict[str, Any]) -> None:
         f"{closing['events']} events, {closing['harvests']} harvests, {closing['tokens']} tokens, "
         f"{closing['seconds']} seconds"
     )
+    for line in (*figs.refusal_lines(closing["refusals"]), *figs.judge_lines(closing["judges"])):
+        print(line)
     print(f"state_sha256 {closing['state_sha256']}")
 
 

@@ -32,6 +32,7 @@ from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
 from services.generation import handler as generation
 from services.generation.handler import Generation
+from services.generation.near_duplicates import EarlierQuestions
 from services.judging import handler as judging
 from services.judging.handler import Judging
 from services.training import handler as training
@@ -114,7 +115,8 @@ def run_started(config: Config, run_id: str, seed: int) -> Event:
 
 def _in_folders(config: Config) -> list[Model]:
     """The models that are files here."""
-    return [model for model in (*config.sources, config.target) if model.path]
+    everybody = (*config.sources, config.target, *config.judging.judges)
+    return [model for model in everybody if model.path]
 
 
 async def _append_first(log: SqliteLog, event: Event) -> None:
@@ -174,7 +176,7 @@ def _services(
 ) -> list[Service]:
     return [
         TreeExpansion(models),
-        Generation(models, benchmark_of=place),
+        Generation(models, EarlierQuestions(lambda _: log), benchmark_of=place),
         Judging(models),
         Training(models, Samples(lambda _: log), lambda _: versions, folder_of, fine_tune, on_step),
     ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bohdi.judges import Judges
 from bohdi_common.core import budget
 from bohdi_common.core.state import BASE_VERSION, RunState
 from bohdi_common.core.tree import ROOT
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.events_pb2 import Event, Refusal
 
 _WEAKEST = 5
 _SHARE_TO_FORECAST = 0.02
@@ -28,6 +31,9 @@ class Figures:
     accuracy: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
     # of each promoted version, in order
     trainings: list[dict[str, Any]] = field(default_factory=list)
+    judges: Judges = field(default_factory=Judges)
+    none_right: int = 0  # harvests of which the judges say that no answer is right
+    refusals: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by what, gate and reason
     _last_us: int = 0
 
     def add(self, event: Event) -> None:
@@ -41,6 +47,13 @@ class Figures:
             case "run_started":
                 self.target = event.run_started.settings.target.name
                 self.sources = [source.name for source in event.run_started.settings.sources]
+                self.judges.both_orders = event.run_started.settings.judging.both_orders
+            case "harvest_judged":
+                self.judges.add(event.harvest_judged)
+                self.none_right += event.harvest_judged.none_right
+                self._refused(event.harvest_judged.refused)
+            case "harvest_failed":
+                self._refused(event.harvest_failed.refused)
             case "target_promoted":
                 promoted = event.target_promoted
                 self.training_tokens += promoted.tokens
@@ -57,6 +70,45 @@ class Figures:
             case "target_evaluated":
                 scored = event.target_evaluated
                 self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
+
+    def _refused(self, refused: Iterable[Refusal]) -> None:
+        for refusal in refused:
+            self.refusals[refusal.what, refusal.gate, refusal.reason] += 1
+
+
+def refusals(figures: Figures) -> dict[str, dict[str, dict[str, int]]]:
+    """What the gates kept out: counts by `question` or `answer`, by gate, by reason."""
+    told: dict[str, dict[str, dict[str, int]]] = {}
+    for (what, gate, reason), count in sorted(figures.refusals.items()):
+        told.setdefault(what, {}).setdefault(gate, {})[reason] = count
+    return told
+
+
+def refusal_lines(told: dict[str, dict[str, dict[str, int]]]) -> list[str]:
+    """A line for each count of `refusals`."""
+    return [
+        f"{count} {what}{'s' if count > 1 else ''} refused by {gate}: {reason}"
+        for what, gates in told.items()
+        for gate, reasons in gates.items()
+        for reason, count in reasons.items()
+    ]
+
+
+def judge_lines(told: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each judge: its votes, how far it agrees, and its biases where they are beyond chance."""
+    return [f"{name}: {', '.join(_of_judge(judge))}" for name, judge in told.items()]
+
+
+def _of_judge(judge: dict[str, Any]) -> Iterator[str]:
+    yield f"{judge['votes']} votes on {judge['harvests']} harvests"
+    agreements = {"others": judge["agrees_with_others"], "itself in both orders": judge["agrees_between_orders"]}
+    for whom, share in agreements.items():
+        if share:
+            yield f"agrees with {whom} {share['share']:.2f}"
+    places = {f"position {n}": share for n, share in enumerate(judge["positions"], 1)}
+    for what, share in {**places, "the longest": judge["longest"], "its own": judge["own"]}.items():
+        if share and not share["low"] <= share["expected"] <= share["high"]:
+            yield f"chooses {what} {share['share']:.2f} for {share['expected']:.2f}"
 
 
 def summary(figures: Figures, state: RunState, state_sha256: str) -> dict[str, Any]:
@@ -77,6 +129,10 @@ def summary(figures: Figures, state: RunState, state_sha256: str) -> dict[str, A
         "state_sha256": state_sha256,
         "events": figures.events,
         "harvests": state.counts.get("harvests", 0),
+        "no_verdict": state.counts.get("no_verdict", 0),
+        "none_right": figures.none_right,
+        "refusals": refusals(figures),
+        "judges": figures.judges.told(),
         "tokens": state.spent_tokens,
         "training_tokens": figures.training_tokens,
         "budget": spending(state),
@@ -123,6 +179,9 @@ def status(figures: Figures, state: RunState) -> dict[str, Any]:
         "target_version": state.target_version,
         "pairs": state.pair_count,
         "counts": state.counts,
+        "none_right": figures.none_right,
+        "refusals": refusals(figures),
+        "judges": figures.judges.told(),
         "tokens": state.spent_tokens,
         "seconds": round(figures.seconds, 1),
         "budget": spending(state),

@@ -104,11 +104,13 @@ def resolved(config: Config, beside: Path) -> Config:
     if evaluation is not None:
         evaluation = configs.Evaluation(benchmark=benchmark(evaluation.benchmark, "evaluation.benchmark"))
     files = [benchmark(name, f"harvest.benchmarks[{i}]") for i, name in enumerate(config.harvest.benchmarks)]
+    judges = tuple(model(judge, f"judging.judges[{i}]") for i, judge in enumerate(config.judging.judges))
     whole = config.model_copy(
         update={
             "sources": tuple(model(source, f"sources[{i}]") for i, source in enumerate(config.sources)),
             "target": model(config.target, "target"),
             "harvest": config.harvest.model_copy(update={"benchmarks": tuple(files)}),
+            "judging": config.judging.model_copy(update={"judges": judges}),
             "evaluation": evaluation,
         }
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from bohdi_common.runtime import config
 from bohdi_common.runtime.shell import Retries, Shell
 from services.bandit.handler import Bandit
 from services.generation.handler import Generation
+from services.generation.near_duplicates import EarlierQuestions
 from services.judging.handler import Judging
 from services.tree_expansion.handler import TreeExpansion
 
@@ -81,7 +83,7 @@ class RecordedRun:
             shell.service.topic.name: shell
             for shell in (
                 Shell(TreeExpansion(models, self._clock), self._clock, retries),
-                Shell(Generation(models, clock=self._clock), self._clock, retries),
+                Shell(Generation(models, EarlierQuestions(lambda _: self), clock=self._clock), self._clock, retries),
                 Shell(Judging(models, self._clock), self._clock, retries),
             )
         }
@@ -153,6 +155,15 @@ class RecordedRun:
             else:
                 self.requests.append(event)
                 self._inbox.append(event)
+
+    def read(self, topic: str, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
+        """The feedback log, as its port says."""
+        for offset, event in enumerate(self.feedback[start:stop], start):
+            yield Stored(topic, offset, event.run_id, event.event_id, codec.encode(event))
+
+    def end(self, topic: str) -> int:
+        """As the port says."""
+        return len(self.feedback)
 
     def _work(self, request: Event) -> None:
         keep = codec.kind_of(request) != "training_requested" and self._random.random() < self.withheld

@@ -64,7 +64,10 @@ def _problems(
     buried: Collection[int],
     report: Report,
 ) -> Iterator[Problem]:
-    gate = decontamination(benchmarks).refuses if benchmarks else None
+    def stands_in_a_benchmark(question: str, words: int) -> bool:
+        return decontamination(benchmarks, words).refuses(question)
+
+    gate = stands_in_a_benchmark if benchmarks else None
     runs: dict[str, tuple[Ledger, _Fold]] = {}
     for offset, event in events:
         report.events += 1

@@ -122,7 +122,7 @@ class Ledger:
     order in which they were stored) and 8 per request.
     """
 
-    def __init__(self, run_id: str, report: Report, gate: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, run_id: str, report: Report, gate: Callable[[str, int], bool] | None = None) -> None:
         self.run_id = run_id
         self.found: list[tuple[Kind, str]] = []
         self.settings: pb.Settings | None = None
@@ -696,8 +696,12 @@ class Ledger:
             self._wrong(Kind.SETTLEMENT, f"prompts {body.prompts!r}, the run's are {self.rules.prompts!r}")
         if self._gate is not None:
             self._report.questions_gated += 1
-            if self._gate(body.question):
+            if self._gate(body.question, self.rules.harvest.decontamination_words):
                 self._wrong(Kind.GATE, "its question stands in a benchmark")
+
+    def _gated(self, refused: Sequence[pb.Refusal], answers: Sequence[pb.Answer] = ()) -> None:
+        for what in results.gated(refused, answers, self.rules):
+            self._wrong(Kind.GATE, what)
 
     def _harvest_judged(self, event: pb.Event, body: pb.HarvestJudged) -> None:
         slot = self._answered(event, "harvest_judged", body)
@@ -710,6 +714,7 @@ class Ledger:
                 self._wrong(Kind.SETTLEMENT, "a verdict on a rehearsal")
             return self._late()
         self._asked_and_said(body, slot)
+        self._gated(body.refused, body.answers)
         if body.target_version != self.versions[-1]:
             what = f"version {body.target_version!r} answered, the target is {self.versions[-1]!r}"
             self._wrong(Kind.VERSION, what)
@@ -723,6 +728,7 @@ class Ledger:
         if slot is None:
             return self._late()
         self._failure(body.failure)
+        self._gated(body.refused)
         if body.stage in _ANSWERED_STAGES and body.failure != Failure.REJECTED:
             self._wrong(Kind.SETTLEMENT, f"failed at the {body.stage}, which is no matter of a model being away")
         unavailable = body.failure == Failure.UNAVAILABLE
@@ -735,6 +741,7 @@ class Ledger:
                 self._wrong(Kind.SETTLEMENT, "a rehearsal's answer to a harvest")
             return self._late()
         self._asked_and_said(body, slot)
+        self._gated((), [body.answer])
         said = body.answer
         if (said.model, said.version) != (self.rules.target, self.versions[-1]) or said.failed or not said.text:
             self._wrong(Kind.SETTLEMENT, f"rehearsed by {said.model!r} {said.version!r}: {said.failed or 'answered'}")

@@ -19,7 +19,7 @@ class Kind(StrEnum):
     SETTLEMENT = "settlement"  # a result that answers nothing the log asked, or answers something else
     SPROUT = "sprout"  # names that nobody proposed, or too few voted for
     VERDICT = "verdict"  # an outcome that does not follow from the verdicts
-    GATE = "gate"  # a question that a benchmark holds
+    GATE = "gate"  # a question that a benchmark holds, or what a gate let through or kept out against the settings
     REBIRTH = "rebirth"  # not the window that the node had
     TRAINING = "training"  # samples, base or version that cannot be
     VERSION = "version"  # a folder that is not what was promoted

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from bohdi_common.core import names
 from bohdi_common.core.state import Failure
 from bohdi_common.events import events_pb2 as pb
+from services.generation.answer_gates import declines
 
 _PROPOSALS_KEPT = 64  # an event holds the most voted ones
 _ABSTAINED = -1
+_NONE_RIGHT = -2
+_GATES = {
+    "question": ("benchmark", "near_duplicate", "language"),
+    "answer": ("refusal", "cut", "language"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class Rules:
     answerers: list[str]  # the target, then the sources
     prompts: str
     votes: int
-    by_leader: bool
-    both_orders: bool
+    judging: pb.JudgingSettings
+    harvest: pb.HarvestSettings
 
     @classmethod
     def of(cls, settings: pb.Settings) -> Rules:
@@ -34,9 +40,22 @@ class Rules:
             [settings.target.name, *sources],
             settings.prompts,
             settings.sprout.votes,
-            settings.judging.mode == pb.JUDGING_MODE_LEADER,
-            settings.judging.both_orders,
+            settings.judging,
+            settings.harvest,
         )
+
+    def judges(self, leader: str) -> tuple[str, ...]:
+        """Who was to judge answers to a question that `leader` wrote."""
+        rules = self.judging
+        apart = tuple(judge.name for judge in rules.judges)
+        match rules.mode:
+            case pb.JUDGING_MODE_LEADER:
+                return (leader,)
+            case pb.JUDGING_MODE_JUDGE:
+                return (rules.judge,) if rules.judge else apart
+            case pb.JUDGING_MODE_PANEL_WITHOUT_AUTHOR:
+                return (*(source for source in self.sources if source != leader), *apart)
+        return (*self.sources, *apart)
 
 
 def judged(body: pb.HarvestJudged, rules: Rules) -> str:
@@ -58,45 +77,112 @@ def judged(body: pb.HarvestJudged, rules: Rules) -> str:
     votes, wrong = _votes(body, candidates, rules)
     if wrong:
         return wrong
-    best = next((vote for vote in votes if 2 * votes.count(vote) > len(votes)), _ABSTAINED)
+    best = _majority(votes)
     if len(candidates) == 1 and best != 0:
         best = _ABSTAINED  # the sources agree, and the target said nothing: nobody judged it
-    outcome = (best != _ABSTAINED, best, int(best > 0))
-    written = (body.counted, body.best, body.reward)
+    outcome = (best >= 0, max(best, _ABSTAINED), int(best > 0), best == _NONE_RIGHT)
+    written = (body.counted, body.best, body.reward, body.none_right)
     if outcome != written:
-        return "counted, best, reward are {}, {}, {}; the verdicts give {}, {}, {}".format(*written, *outcome)
+        told = "counted, best, reward, none right are {}, {}, {}, {}; the verdicts give {}, {}, {}, {}"
+        return told.format(*written, *outcome)
     return ""
 
 
+def _majority(votes: Sequence[int]) -> int:
+    """What more than half of the votes say; abstentions are not among them."""
+    return next((vote for vote in votes if 2 * votes.count(vote) > len(votes)), _ABSTAINED)
+
+
 def _votes(body: pb.HarvestJudged, candidates: list[int], rules: Rules) -> tuple[list[int], str]:
-    """The votes that count, one of each judge, and what is wrong with them. A judge's verdicts stand side by side."""
+    """The vote of each judge that has one, and what is wrong with the verdicts. A judge's stand side by side."""
     if len(candidates) == 1:
         return candidates, "verdicts, though all answers are the same" if body.verdicts else ""
-    allowed = (body.leader,) if rules.by_leader else rules.sources
-    verdicts = list(body.verdicts)
+    asked, pair = max(1, rules.judging.verdicts), 1 + rules.judging.both_orders
+    each, verdicts = asked * pair, list(body.verdicts)
     judges = [verdict.judge for verdict in verdicts]
-    asked = judges[:: 1 + rules.both_orders]
-    once_each = asked and len(set(asked)) == len(asked) and set(asked) <= set(allowed)
-    if not once_each or (rules.both_orders and judges[1::2] != asked):
-        times = "twice, on an order and on its reverse" if rules.both_orders else "once"
-        return [], f"judged by {judges}; to be asked {times} are {list(allowed)}"
+    names, allowed = judges[::each], rules.judges(body.leader)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(allowed):
+        return [], f"judged by {judges}; to be asked are {list(allowed)}"
+    if judges != [name for name in names for _ in range(each)]:
+        return [], f"judged by {judges}; each is to be asked {each} times"
     votes = []
-    for first in range(0, len(verdicts), 1 + rules.both_orders):
-        verdict = verdicts[first]
-        order, vote, counted = list(verdict.order), verdict.choice, verdict.counted
-        fits = order == candidates if rules.by_leader else sorted(order) == candidates
-        if not fits or vote not in (_ABSTAINED, *candidates):
-            return [], f"{verdict.judge} chose {vote} of {order}; the candidates are {candidates}"
-        if rules.both_orders:
-            reverse = verdicts[first + 1]
-            if list(reverse.order) != order[::-1] or reverse.counted:
-                return [], f"{verdict.judge}'s second verdict is counted, or not on the reverse order"
-            vote = vote if reverse.choice == vote else _ABSTAINED
-        if counted != (vote != _ABSTAINED):
-            return [], f"{verdict.judge}'s vote is {vote}, marked as {'counted' if counted else 'not counted'}"
-        if counted:
-            votes.append(vote)
-    return votes, ""
+    for first in range(0, len(verdicts), each):
+        own = _own(body, verdicts[first].judge) if rules.judging.without_own_votes else _ABSTAINED
+        cast = []
+        for number in range(asked):
+            of_pair = verdicts[first + number * pair : first + (number + 1) * pair]
+            in_place = rules.judging.mode == pb.JUDGING_MODE_LEADER and not number
+            vote, wrong = _vote(of_pair, candidates, own, in_place)
+            if wrong:
+                return [], wrong
+            cast.append(vote)
+        if wrong := _unbalanced(verdicts[first : first + each : pair], len(candidates)):
+            return [], wrong
+        votes.append(_majority([vote for vote in cast if vote != _ABSTAINED]))
+    return [vote for vote in votes if vote != _ABSTAINED], ""
+
+
+def _vote(of_pair: Sequence[pb.Verdict], candidates: list[int], own: int, in_place: bool) -> tuple[int, str]:
+    """The vote of a verdict, or of one and its reverse, and what is wrong with them. `own`: the candidate that the
+    judge may not vote for. `in_place`: the candidates were to be shown in their own order."""
+    for verdict in of_pair:
+        order = list(verdict.order)
+        fits = order == candidates if in_place and verdict is of_pair[0] else sorted(order) == candidates
+        if not fits or verdict.choice not in (_ABSTAINED, *candidates):
+            return 0, f"{verdict.judge} chose {verdict.choice} of {order}; the candidates are {candidates}"
+        if verdict.none_right and verdict.choice != _ABSTAINED:
+            return 0, f"{verdict.judge} chose {verdict.choice} and says that none is right"
+    head, *reverse = of_pair
+    if any(list(other.order) != list(head.order)[::-1] or other.counted for other in reverse):
+        return 0, f"{head.judge}'s second verdict is counted, or not on the reverse order"
+    said = {_NONE_RIGHT if verdict.none_right else verdict.choice for verdict in of_pair}
+    vote = said.pop() if len(said) == 1 else _ABSTAINED
+    if vote == own:
+        vote = _ABSTAINED
+    if head.counted != (vote != _ABSTAINED):
+        return 0, f"{head.judge}'s vote is {vote}, marked as {'counted' if head.counted else 'not counted'}"
+    return vote, ""
+
+
+def _unbalanced(firsts: Sequence[pb.Verdict], candidates: int) -> str:
+    """What is wrong with the orders of a judge's verdicts: among as many as there are candidates no other is first."""
+    for start in range(0, len(firsts), candidates):
+        shown = [verdict.order[0] for verdict in firsts[start : start + candidates]]
+        if len(set(shown)) < len(shown):
+            return f"{firsts[0].judge} was shown {shown} first, not each candidate in turn"
+    return ""
+
+
+def _own(body: pb.HarvestJudged, judge: str) -> int:
+    """The first answer that says what the judge answered itself; an abstention when it did not."""
+    texts = [" ".join(answer.text.split()) for answer in body.answers]
+    for text, answer in zip(texts, body.answers, strict=True):
+        if answer.model == judge and not answer.failed:
+            return next(i for i, other in enumerate(body.answers) if not other.failed and texts[i] == text)
+    return _ABSTAINED
+
+
+def gated(refused: Sequence[pb.Refusal], answers: Sequence[pb.Answer], rules: Rules) -> Iterator[str]:
+    """What is wrong with what gates refused, and with answers that take part though a gate was to keep them out."""
+    on = {
+        "benchmark": bool(rules.harvest.benchmarks),
+        "near_duplicate": rules.harvest.near_duplicate > 0,
+        "language": bool(rules.harvest.languages),
+        "refusal": rules.harvest.drop_refusals,
+        "cut": rules.harvest.drop_cut,
+    }
+    for refusal in refused:
+        if refusal.gate not in _GATES.get(refusal.what, ()) or not on[refusal.gate]:
+            yield f"a {refusal.what} refused by the gate {refusal.gate!r}, which is not on"
+        if refusal.model not in (rules.sources if refusal.what == "question" else rules.answerers):
+            yield f"a {refusal.what} refused of {refusal.model!r}, who wrote none"
+    for answer in answers:
+        if answer.failed:
+            continue
+        if rules.harvest.drop_cut and answer.finish_reason == "length":
+            yield f"{answer.model}'s answer was cut by the token limit, and takes part"
+        if rules.harvest.drop_refusals and declines(answer.text):
+            yield f"{answer.model} declines to answer, and takes part"
 
 
 def sprouted(body: pb.DomainsSprouted, known: Collection[str], want: int, rules: Rules) -> Iterator[str]:

@@ -58,7 +58,7 @@ class Rules:
         given: dict[str, Any] = {"seed": settings.seed, "sources": tuple(source.name for source in settings.sources)}
         given["prices"] = {
             model.name: (model.price_prompt, model.price_completion)
-            for model in (*settings.sources, settings.target)
+            for model in (*settings.sources, settings.target, *settings.judging.judges)
             if model.price_prompt or model.price_completion
         }
         for name in (f.name for f in fields(cls)):

@@ -19,6 +19,8 @@ class JudgingMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JUDGING_MODE_UNSPECIFIED: _ClassVar[JudgingMode]
     JUDGING_MODE_LEADER: _ClassVar[JudgingMode]
     JUDGING_MODE_PANEL: _ClassVar[JudgingMode]
+    JUDGING_MODE_JUDGE: _ClassVar[JudgingMode]
+    JUDGING_MODE_PANEL_WITHOUT_AUTHOR: _ClassVar[JudgingMode]
 
 class FailureClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +34,8 @@ INTROSPECTION_TWO_SAMPLE: Introspection
 JUDGING_MODE_UNSPECIFIED: JudgingMode
 JUDGING_MODE_LEADER: JudgingMode
 JUDGING_MODE_PANEL: JudgingMode
+JUDGING_MODE_JUDGE: JudgingMode
+JUDGING_MODE_PANEL_WITHOUT_AUTHOR: JudgingMode
 FAILURE_CLASS_UNSPECIFIED: FailureClass
 FAILURE_CLASS_REJECTED: FailureClass
 FAILURE_CLASS_UNAVAILABLE: FailureClass
@@ -257,7 +261,7 @@ class SproutSettings(_message.Message):
     def __init__(self, samples: _Optional[int] = ..., votes: _Optional[int] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
 
 class HarvestSettings(_message.Message):
-    __slots__ = ("question_samples", "question_max_tokens", "question_top_p", "answer_max_tokens", "answer_top_p", "benchmarks", "benchmark_digests")
+    __slots__ = ("question_samples", "question_max_tokens", "question_top_p", "answer_max_tokens", "answer_top_p", "benchmarks", "benchmark_digests", "decontamination_words", "near_duplicate", "drop_refusals", "drop_cut", "languages")
     QUESTION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     QUESTION_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_TOP_P_FIELD_NUMBER: _ClassVar[int]
@@ -265,6 +269,11 @@ class HarvestSettings(_message.Message):
     ANSWER_TOP_P_FIELD_NUMBER: _ClassVar[int]
     BENCHMARKS_FIELD_NUMBER: _ClassVar[int]
     BENCHMARK_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    DECONTAMINATION_WORDS_FIELD_NUMBER: _ClassVar[int]
+    NEAR_DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    DROP_REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    DROP_CUT_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     question_samples: int
     question_max_tokens: int
     question_top_p: float
@@ -272,19 +281,32 @@ class HarvestSettings(_message.Message):
     answer_top_p: float
     benchmarks: _containers.RepeatedScalarFieldContainer[str]
     benchmark_digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, question_samples: _Optional[int] = ..., question_max_tokens: _Optional[int] = ..., question_top_p: _Optional[float] = ..., answer_max_tokens: _Optional[int] = ..., answer_top_p: _Optional[float] = ..., benchmarks: _Optional[_Iterable[str]] = ..., benchmark_digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    decontamination_words: int
+    near_duplicate: float
+    drop_refusals: bool
+    drop_cut: bool
+    languages: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, question_samples: _Optional[int] = ..., question_max_tokens: _Optional[int] = ..., question_top_p: _Optional[float] = ..., answer_max_tokens: _Optional[int] = ..., answer_top_p: _Optional[float] = ..., benchmarks: _Optional[_Iterable[str]] = ..., benchmark_digests: _Optional[_Iterable[str]] = ..., decontamination_words: _Optional[int] = ..., near_duplicate: _Optional[float] = ..., drop_refusals: _Optional[bool] = ..., drop_cut: _Optional[bool] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JudgingSettings(_message.Message):
-    __slots__ = ("mode", "both_orders", "max_tokens", "top_p")
+    __slots__ = ("mode", "both_orders", "max_tokens", "top_p", "verdicts", "judge", "judges", "without_own_votes")
     MODE_FIELD_NUMBER: _ClassVar[int]
     BOTH_ORDERS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    JUDGES_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_OWN_VOTES_FIELD_NUMBER: _ClassVar[int]
     mode: JudgingMode
     both_orders: bool
     max_tokens: int
     top_p: float
-    def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+    verdicts: int
+    judge: str
+    judges: _containers.RepeatedCompositeFieldContainer[ModelSettings]
+    without_own_votes: bool
+    def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ..., verdicts: _Optional[int] = ..., judge: _Optional[str] = ..., judges: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., without_own_votes: _Optional[bool] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
     __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp")
@@ -558,8 +580,24 @@ class Answer(_message.Message):
     truncated: bool
     def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., version: _Optional[str] = ..., failed: _Optional[str] = ..., truncated: _Optional[bool] = ...) -> None: ...
 
+class Refusal(_message.Message):
+    __slots__ = ("what", "model", "gate", "reason", "text", "like")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LIKE_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    model: str
+    gate: str
+    reason: str
+    text: str
+    like: str
+    def __init__(self, what: _Optional[str] = ..., model: _Optional[str] = ..., gate: _Optional[str] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., like: _Optional[str] = ...) -> None: ...
+
 class AnswersWritten(_message.Message):
-    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "question_prompt_tokens", "question_completion_tokens", "prompts", "settings")
+    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "question_prompt_tokens", "question_completion_tokens", "prompts", "settings", "refused")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
@@ -570,6 +608,7 @@ class AnswersWritten(_message.Message):
     QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     path: _containers.RepeatedScalarFieldContainer[str]
     question: str
@@ -580,10 +619,11 @@ class AnswersWritten(_message.Message):
     question_completion_tokens: int
     prompts: str
     settings: Settings
-    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., prompts: _Optional[str] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[Refusal]
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., prompts: _Optional[str] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("judge", "order", "choice", "reply", "counted", "prompt_tokens", "completion_tokens")
+    __slots__ = ("judge", "order", "choice", "reply", "counted", "prompt_tokens", "completion_tokens", "none_right")
     JUDGE_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     CHOICE_FIELD_NUMBER: _ClassVar[int]
@@ -591,6 +631,7 @@ class Verdict(_message.Message):
     COUNTED_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NONE_RIGHT_FIELD_NUMBER: _ClassVar[int]
     judge: str
     order: _containers.RepeatedScalarFieldContainer[int]
     choice: int
@@ -598,10 +639,11 @@ class Verdict(_message.Message):
     counted: bool
     prompt_tokens: int
     completion_tokens: int
-    def __init__(self, judge: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., choice: _Optional[int] = ..., reply: _Optional[str] = ..., counted: _Optional[bool] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+    none_right: bool
+    def __init__(self, judge: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., choice: _Optional[int] = ..., reply: _Optional[str] = ..., counted: _Optional[bool] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., none_right: _Optional[bool] = ...) -> None: ...
 
 class HarvestJudged(_message.Message):
-    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "verdicts", "counted", "best", "reward", "prompts", "question_prompt_tokens", "question_completion_tokens")
+    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "verdicts", "counted", "best", "reward", "prompts", "question_prompt_tokens", "question_completion_tokens", "none_right", "refused")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
@@ -615,6 +657,8 @@ class HarvestJudged(_message.Message):
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NONE_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     path: _containers.RepeatedScalarFieldContainer[str]
     question: str
@@ -628,21 +672,25 @@ class HarvestJudged(_message.Message):
     prompts: str
     question_prompt_tokens: int
     question_completion_tokens: int
-    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., counted: _Optional[bool] = ..., best: _Optional[int] = ..., reward: _Optional[int] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ...) -> None: ...
+    none_right: bool
+    refused: _containers.RepeatedCompositeFieldContainer[Refusal]
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., counted: _Optional[bool] = ..., best: _Optional[int] = ..., reward: _Optional[int] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., none_right: _Optional[bool] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
 
 class HarvestFailed(_message.Message):
-    __slots__ = ("request_hash", "failure", "reason", "stage", "question")
+    __slots__ = ("request_hash", "failure", "reason", "stage", "question", "refused")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     failure: FailureClass
     reason: str
     stage: str
     question: str
-    def __init__(self, request_hash: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., stage: _Optional[str] = ..., question: _Optional[str] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[Refusal]
+    def __init__(self, request_hash: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., stage: _Optional[str] = ..., question: _Optional[str] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
 
 class RehearsalAnswered(_message.Message):
     __slots__ = ("request_hash", "path", "question", "answer", "leader", "prompts", "question_prompt_tokens", "question_completion_tokens")

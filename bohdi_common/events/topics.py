@@ -51,7 +51,7 @@ FEEDBACK = Topic(
         "run_finished",
     ),
     producers=("bandit", "tree_expansion", "generation", "judging", "training", "evaluation", "cli"),
-    consumers=("bandit", "training", "evaluation"),
+    consumers=("bandit", "generation", "training", "evaluation"),
 )
 SPROUT_REQUESTS = Topic(
     "bohdi.sprout.requests", "request id", 8, 7 * _DAY_MS, ("sprout_requested",), ("bandit",), ("tree_expansion",)

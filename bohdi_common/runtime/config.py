@@ -7,6 +7,7 @@ where each is explained; `RunStarted` carries them resolved.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,7 +24,22 @@ _INTROSPECTION = {
     "paper": pb.INTROSPECTION_PAPER,
     "two_sample": pb.INTROSPECTION_TWO_SAMPLE,
 }
-_JUDGING = {"leader": pb.JUDGING_MODE_LEADER, "panel": pb.JUDGING_MODE_PANEL}
+_JUDGING = {
+    "leader": pb.JUDGING_MODE_LEADER,
+    "panel": pb.JUDGING_MODE_PANEL,
+    "judge": pb.JUDGING_MODE_JUDGE,
+    "panel_without_author": pb.JUDGING_MODE_PANEL_WITHOUT_AUTHOR,
+}
+
+_NOT_NEAR = 0.5  # similarity below which nothing is a near duplicate, nor would the gate's hashes find it
+
+# The languages that the gate for them can tell (ISO 639-1); a test holds this to what its identifier knows.
+_LANGUAGES = """
+af am an ar as az ba be bg bn br bs ca cs cy da de dz el en eo es et eu fa fi fo fr fy ga gd gl gu ha he hi hr ht hu hy
+id ig is it ja jv ka kk km kn ko ku ky la lb lg ln lo lt lv mg mk ml mn mr ms mt my ne nl nn no oc om or pa pl ps pt qu
+ro ru rw sa se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz vi vo wa xh yo zh zu
+"""
+LANGUAGES = frozenset(_LANGUAGES.split())
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -105,13 +121,49 @@ class Harvest(_Section):
     answer_max_tokens: Count = 1024
     answer_top_p: Annotated[float, Field(gt=0, le=1)] = 0.8
     benchmarks: tuple[str, ...] = ()
+    decontamination_words: Annotated[int, Field(ge=5, le=50)] = 13
+    near_duplicate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    drop_refusals: bool = False
+    drop_cut: bool = False
+    languages: tuple[str, ...] = ()
+
+    @field_validator("near_duplicate")
+    @classmethod
+    def _is_near(cls, value: float) -> float:
+        if 0 < value < _NOT_NEAR:
+            raise ValueError(f"below {_NOT_NEAR} questions are not near duplicates: 0 turns the gate off")
+        return value
+
+    @field_validator("languages")
+    @classmethod
+    def _can_be_told(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - LANGUAGES):
+            raise ValueError(f"{', '.join(unknown)}: no language that can be told; give two-letter codes (ISO 639-1)")
+        return value
 
 
 class Judging(_Section):
-    mode: Literal["leader", "panel"] = "panel"
+    mode: Literal["leader", "panel", "judge", "panel_without_author"] = "panel"
     both_orders: bool = True
     max_tokens: Count = 16
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    verdicts: Annotated[int, Field(ge=1, le=15)] = 1
+    judge: str = ""
+    judges: tuple[Model, ...] = ()
+    without_own_votes: bool = False
+
+    @model_validator(mode="after")
+    def _somebody_judges(self) -> Self:
+        if self.verdicts % 2 == 0:
+            raise ValueError(f"verdicts is {self.verdicts}, an even number, which can end in a tie: give an odd one")
+        if self.mode == "judge" and not self.judge and not self.judges:
+            raise ValueError("mode is judge, but nobody is named: give judge, or judges")
+        if self.mode != "judge" and self.judge:
+            raise ValueError("judge is for mode: judge: change the mode, or remove it")
+        idle = [model.name for model in self.judges if self.mode == "leader" or self.judge not in ("", model.name)]
+        if idle:
+            raise ValueError(f"judges: {', '.join(idle)} would never be asked: remove them, or change mode or judge")
+        return self
 
 
 class Training(_Section):
@@ -159,7 +211,7 @@ class Evaluation(_Section):
 
 class Config(_Section):
     name: Name
-    preset: Literal["default", "paper"] = "default"
+    preset: Literal["default", "paper", "chat"] = "default"
     sources: tuple[Model, ...] = Field(min_length=1)
     target: Model
     prompts: str = "chat-v1"
@@ -197,25 +249,32 @@ class Config(_Section):
                 "target.adapter is http: give target.path too, the folder that its servers serve and that is trained, "
                 "and training.lora_rank: new versions are loaded there as LoRA adapters"
             )
-        called = [model.name for model in (*self.sources, self.target)]
+        called = [model.name for model in (*self.sources, self.target, *self.judging.judges)]
         if len(set(called)) < len(called):
             raise ValueError(f"two models have one name ({', '.join(called)}): rename one")
+        if self.judging.judge and self.judging.judge not in called:
+            raise ValueError(f"judging.judge: no model of that name ({', '.join(called)}): {self.judging.judge!r}")
+        if self.judging.mode == "panel_without_author" and len(self.sources) + len(self.judging.judges) < 2:
+            raise ValueError("judging.mode: without the author nobody judges: add a source or judging.judges")
         if not self.bandit.grow and not self.domains:
             raise ValueError("bandit.grow is false and there are no domains: the tree would stay empty; give domains")
         return self
 
     def settings(self, seed: int, digests: dict[str, str]) -> pb.Settings:
         """The resolved settings for RunStarted. `digests`: SHA-256 by model name and by benchmark file."""
+
+        def models(given: Iterable[Model]) -> list[pb.ModelSettings]:
+            return [pb.ModelSettings(**model.model_dump(), digest=digests.get(model.name)) for model in given]
+
         bandit = self.bandit.model_dump() | {"introspection": _INTROSPECTION[self.bandit.introspection]}
         judging = self.judging.model_dump() | {"mode": _JUDGING[self.judging.mode]}
+        judging["judges"] = models(self.judging.judges)
         harvest = self.harvest.model_dump()
         harvest["benchmark_digests"] = [digests[file] for file in self.harvest.benchmarks]
         return pb.Settings(
             seed=seed,
             preset=self.preset,
-            sources=[
-                pb.ModelSettings(**source.model_dump(), digest=digests.get(source.name)) for source in self.sources
-            ],
+            sources=models(self.sources),
             target=pb.ModelSettings(**self.target.model_dump(), digest=digests[self.target.name]),
             prompts=self.prompts,
             bandit=pb.BanditSettings(**bandit),
@@ -242,6 +301,12 @@ PAPER: dict[str, Any] = {
     },
 }  # fmt: skip
 
+# For instruction-tuned models behind a chat template: the default's method with every gate on that needs no choice.
+CHAT: dict[str, Any] = {
+    "harvest": {"near_duplicate": 0.8, "drop_refusals": True, "drop_cut": True},
+}
+_PRESETS = {"paper": PAPER, "chat": CHAT}
+
 
 def load(file: Path, overrides: dict[str, Any] | None = None) -> Config:
     """The configuration in `file`. `overrides` are laid over it (a nested dict). Raises BadConfig."""
@@ -260,7 +325,8 @@ def load(file: Path, overrides: dict[str, Any] | None = None) -> Config:
 
 def parse(raw: dict[str, Any], where: str) -> Config:
     """The configuration in a mapping, its preset applied. `where` stands before each complaint. Raises BadConfig."""
-    base = PAPER if raw.get("preset") == "paper" else {}
+    preset = raw.get("preset")
+    base = _PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     try:
         return Config.model_validate(_laid_over(base, raw))
     except ValidationError as error:

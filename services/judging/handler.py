@@ -1,4 +1,4 @@
-"""Judging: who answered best, asked of a panel of sources (or, in the paper's way, of the question's author)."""
+"""Judging: who answered best, asked of a panel of sources, of models that only judge, or of the question's author."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import JUDGING_MODE_LEADER, AnswersWritten, Event, ModelSettings
+from bohdi_common.events import events_pb2 as pb
+from bohdi_common.events.events_pb2 import AnswersWritten, Event, ModelSettings
 from bohdi_common.events.topics import ANSWERS
 from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, ModelRef, ModelUnavailable, Sampling
@@ -17,6 +18,14 @@ from services.judging import votes
 
 CAPACITY = 128  # inputs in flight: a whole step waits for models that answer in batches
 _REPLY_CHARS = 2000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one judge said: its verdicts as they stand in the event, and the vote that they come to."""
+
+    verdicts: list[dict[str, Any]]
+    vote: int
 
 
 @dataclass
@@ -30,12 +39,10 @@ class Judging:
         """HarvestJudged, with every verdict and its order."""
         written = event.answers_written
         texts = [None if answer.failed else answer.text for answer in written.answers]
-        candidates = votes.candidates(texts)
-        verdicts: list[dict[str, Any]] = []
-        if len(candidates) > 1:
-            verdicts = await self._verdicts(event.run_id, written, candidates)
-            cast = [verdict["choice"] for verdict in verdicts if verdict["counted"]]
-            outcome = votes.decided(cast, texts[votes.TARGET] is not None)
+        judged: list[Judged] = []
+        if len(votes.candidates(texts)) > 1:
+            judged = await self._judged(event.run_id, written, texts)
+            outcome = votes.decided([judge.vote for judge in judged], texts[votes.TARGET] is not None)
         else:
             outcome = votes.unanimous() if texts[votes.TARGET] is not None else votes.NO_VERDICT
         body = {
@@ -44,45 +51,57 @@ class Judging:
             "leader": written.leader,
             "target_version": written.target_version,
             "answers": list(written.answers),
-            "verdicts": verdicts,
+            "verdicts": [verdict for judge in judged for verdict in judge.verdicts],
             "counted": outcome.counted,
             "best": outcome.best,
             "reward": outcome.reward,
+            "none_right": outcome.none_right,
             "prompts": written.prompts,
             "question_prompt_tokens": written.question_prompt_tokens,
             "question_completion_tokens": written.question_completion_tokens,
+            "refused": list(written.refused),
         }
         return [codec.result(event, self.name, self.clock(), "harvest_judged", body)]
 
-    async def _verdicts(self, run_id: str, written: AnswersWritten, candidates: list[int]) -> list[dict[str, Any]]:
-        """Of every judge the verdict on an order and, if asked for, on its reverse; of each pair one is counted, as a
-        vote when both agree, else as an abstention. Raises ModelUnavailable when no judge answered."""
-        settings = written.settings
-        by_leader = settings.judging.mode == JUDGING_MODE_LEADER
-        judges = [s for s in settings.sources if not by_leader or s.name == written.leader]
+    async def _judged(self, run_id: str, written: AnswersWritten, texts: list[str | None]) -> list[Judged]:
+        """What every judge said that could be reached. Raises ModelUnavailable when none could."""
         outcomes = await asyncio.gather(
-            *(self._judge(run_id, written, candidates, judge, fixed=by_leader) for judge in judges),
-            return_exceptions=True,
+            *(self._judge(run_id, written, texts, judge) for judge in judges(written)), return_exceptions=True
         )
-        verdicts: list[dict[str, Any]] = []
+        judged: list[Judged] = []
         for outcome in outcomes:
-            if isinstance(outcome, list):
-                verdicts += outcome
+            if isinstance(outcome, Judged):
+                judged.append(outcome)
             elif not isinstance(outcome, ModelUnavailable):
                 raise outcome
-        if not verdicts:
+        if not judged:
             raise ModelUnavailable("no judge could be reached")
-        return verdicts
+        return judged
 
     async def _judge(
-        self, run_id: str, written: AnswersWritten, candidates: list[int], judge: ModelSettings, fixed: bool
-    ) -> list[dict[str, Any]]:
-        order = list(candidates) if fixed else votes.shuffled(candidates, written.request_hash, judge.name)
-        orders = [order, order[::-1]] if written.settings.judging.both_orders else [order]
-        verdicts = list(await asyncio.gather(*(self._verdict(run_id, written, order, judge) for order in orders)))
-        if votes.agreed([verdict["choice"] for verdict in verdicts]) != votes.ABSTAINED:
-            verdicts[0]["counted"] = True
-        return verdicts
+        self, run_id: str, written: AnswersWritten, texts: list[str | None], judge: ModelSettings
+    ) -> Judged:
+        """One judge's verdicts, each on an order and, if asked for, on its reverse; of each pair the first is counted,
+        as a vote when both agree, else as an abstention."""
+        rules = written.settings.judging
+        orders = votes.orders(
+            votes.candidates(texts),
+            max(1, rules.verdicts),
+            written.request_hash,
+            judge.name,
+            target_first=rules.mode == pb.JUDGING_MODE_LEADER,
+        )
+        asked = [[order, order[::-1]] if rules.both_orders else [order] for order in orders]
+        verdicts = await asyncio.gather(
+            *(self._verdict(run_id, written, order, judge) for shown in asked for order in shown)
+        )
+        own = _own_answer(written, texts, judge.name) if rules.without_own_votes else None
+        cast = []
+        for first in range(0, len(verdicts), len(asked[0])):
+            vote = votes.agreed([_choice(verdict) for verdict in verdicts[first : first + len(asked[0])]])
+            cast.append(votes.ABSTAINED if vote == own else vote)
+            verdicts[first]["counted"] = cast[-1] != votes.ABSTAINED
+        return Judged(list(verdicts), votes.majority(cast))
 
     async def _verdict(
         self, run_id: str, written: AnswersWritten, order: list[int], judge: ModelSettings
@@ -93,7 +112,8 @@ class Judging:
                  written.answers[i].text for i in order]  # fmt: skip
         rules, form = settings.judging, prompt.form("verdict", len(shown))
         sampling = Sampling(rules.max_tokens, judge.temperature_verdict, rules.top_p, form=form)
-        model = ModelRef.of(judge, asked_by=run_id)
+        version = written.target_version if judge.name == settings.target.name else ""
+        model = ModelRef.of(judge, version, run_id) if version else ModelRef.of(judge, asked_by=run_id)
         reply = await self.models.complete(model, prompt.ask_verdict(written.question, shown), sampling)
         completion = reply.completions[0]
         position = prompt.read_verdict(completion.text, shown)
@@ -101,8 +121,35 @@ class Judging:
             "judge": judge.name,
             "order": order,
             "choice": votes.ABSTAINED if position is None else order[position],
-            "reply": completion.text[:_REPLY_CHARS],
+            "reply": completion.text[:_REPLY_CHARS].encode("utf-8", "replace").decode(),  # a half character, no text
             "counted": False,
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
+            "none_right": position is None and prompt.says_none_right(completion.text),
         }
+
+
+def judges(written: AnswersWritten) -> list[ModelSettings]:
+    """Who judges these answers, by the run's settings."""
+    settings, rules = written.settings, written.settings.judging
+    match rules.mode:
+        case pb.JUDGING_MODE_LEADER:
+            return [source for source in settings.sources if source.name == written.leader]
+        case pb.JUDGING_MODE_JUDGE if rules.judge:
+            everybody = (*settings.sources, settings.target, *rules.judges)
+            return [model for model in everybody if model.name == rules.judge]
+        case pb.JUDGING_MODE_JUDGE:
+            return list(rules.judges)
+        case pb.JUDGING_MODE_PANEL_WITHOUT_AUTHOR:
+            return [*(source for source in settings.sources if source.name != written.leader), *rules.judges]
+    return [*settings.sources, *rules.judges]
+
+
+def _choice(verdict: dict[str, Any]) -> int:
+    return votes.NONE_RIGHT if verdict["none_right"] else int(verdict["choice"])
+
+
+def _own_answer(written: AnswersWritten, texts: list[str | None], judge: str) -> int | None:
+    """The candidate that says what the judge answered itself, if it did."""
+    wrote = next((index for index, answer in enumerate(written.answers) if answer.model == judge), None)
+    return None if wrote is None else votes.standing_for(texts, wrote)

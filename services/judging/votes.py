@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 TARGET = 0  # the target's answer comes first in AnswersWritten
 ABSTAINED = -1
+NONE_RIGHT = -2  # a vote like one for an answer, but it gives no pair and no reward
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,11 @@ class Outcome:
     counted: bool
     best: int
     reward: int
+    none_right: bool = False
 
 
 NO_VERDICT = Outcome(False, ABSTAINED, 0)
+NO_ANSWER_IS_RIGHT = Outcome(False, ABSTAINED, 0, none_right=True)
 
 
 def candidates(texts: Sequence[str | None]) -> list[int]:
@@ -33,9 +36,31 @@ def candidates(texts: Sequence[str | None]) -> list[int]:
     return list(first_of.values())
 
 
+def standing_for(texts: Sequence[str | None], index: int) -> int:
+    """The candidate that stands for the answer at `index`; ABSTAINED when that takes no part."""
+    text = texts[index]
+    if text is None:
+        return ABSTAINED
+    return next(i for i in candidates(texts) if " ".join((texts[i] or "").split()) == " ".join(text.split()))
+
+
 def shuffled(items: Sequence[int], *place: str) -> list[int]:
     """The items in an order that follows from `place` (the request, the judge) and from nothing else."""
     return sorted(items, key=lambda item: hashlib.sha256("\x00".join((*place, str(item))).encode()).digest())
+
+
+def orders(candidates: Sequence[int], count: int, *place: str, target_first: bool = False) -> list[list[int]]:
+    """The orders in which a judge is shown the candidates in `count` verdicts, by `place` alone. In as many verdicts as
+    there are candidates each stands once at every position (the rows of a Latin square); over many places the first
+    order is any with equal chance, unless it is to be that of the candidates, the target first, as in the paper."""
+    given: list[list[int]] = []
+    for number in range(count):
+        square, row = divmod(number, len(candidates))
+        if row == 0:
+            further = (*place, str(square)) if square else place
+            first = list(candidates) if target_first and not square else shuffled(candidates, *further)
+        given.append(first[row:] + first[:row])
+    return given
 
 
 def agreed(choices: Sequence[int]) -> int:
@@ -44,15 +69,23 @@ def agreed(choices: Sequence[int]) -> int:
     return choices[0] if choices and len(set(choices)) == 1 else ABSTAINED
 
 
-def decided(votes: Sequence[int], target_answered: bool) -> Outcome:
-    """The panel's outcome: more than half of the votes cast, abstentions being none. The target lost when another's
-    answer is best; without a majority there is no verdict, and so no reward and no pair."""
+def majority(votes: Sequence[int]) -> int:
+    """What more than half of the votes cast say, abstentions being none; ABSTAINED where there is no such."""
     cast = [vote for vote in votes if vote != ABSTAINED]
     if not cast:
-        return NO_VERDICT
+        return ABSTAINED
     best, count = Counter(cast).most_common(1)[0]
-    if 2 * count <= len(cast):
+    return best if 2 * count > len(cast) else ABSTAINED
+
+
+def decided(votes: Sequence[int], target_answered: bool) -> Outcome:
+    """The panel's outcome from the vote of each judge. The target lost when another's answer is best; without a
+    majority, or where that says that none is right, there is no reward and no pair."""
+    best = majority(votes)
+    if best == ABSTAINED:
         return NO_VERDICT
+    if best == NONE_RIGHT:
+        return NO_ANSWER_IS_RIGHT
     return Outcome(True, best, 0 if target_answered and best == TARGET else 1)
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from bohdi.kafka_places import KafkaPlace
 from bohdi.kafka_runs import copy_to_folder, copy_to_kafka
 from bohdi.run_folder import RunFolder
+from bohdi.run_places import events
 from bohdi.verify_run import verify_folder, verify_on_kafka
 from bohdi_common.core.state import ALL_ROUNDS_DONE, state_sha256
 from devbroker.broker import Broker
 from tests.kafka_runs.cluster import cluster
 
 RUN_S = 150
+# A run whose generation remembers, from the feedback topic, what was asked, and whose judges are asked more often.
+CAREFUL = {
+    "harvest": {"near_duplicate": 0.9, "question_samples": 2},
+    "judging": {"mode": "panel_without_author", "verdicts": 3, "both_orders": True},
+}
 
 
 async def test_two_runs_at_once_each_end_clean_and_their_copies_have_their_hashes(
     own_broker: Broker, tmp_path: Path
 ) -> None:
     async with cluster(own_broker, tmp_path) as services:
-        places = [await services.submit(name, seed) for seed, name in enumerate(("one", "other"))]
+        places = [await services.submit("one", 0), await services.submit("other", 1, **CAREFUL)]
         states = await asyncio.gather(*(services.ended(place, RUN_S) for place in places))
     for place, state in zip(places, states, strict=True):
         assert state.finished == ALL_ROUNDS_DONE, state.paused
@@ -32,3 +39,11 @@ async def test_two_runs_at_once_each_end_clean_and_their_copies_have_their_hashe
         again, copied = await asyncio.to_thread(copy_to_kafka, folder, services.place)
         assert (again.run_id, copied) == (place.run_id, state.sequence)
         assert state_sha256(services.state(again)) == state_sha256(state)
+    refused = {place.run_id: refusals_of(place) for place in places}
+    assert not refused["one"] & {"near_duplicate"} and "near_duplicate" in refused["other"]
+
+
+def refusals_of(place: KafkaPlace) -> set[str]:
+    """The gates that refused something in the run."""
+    bodies = [getattr(event, event.WhichOneof("body") or "") for event in events(place)]
+    return {refusal.gate for body in bodies for refusal in getattr(body, "refused", ())}

@@ -29,6 +29,7 @@ from services.bandit.handler import Bandit
 from services.bandit.runs import Runs
 from services.bandit.snapshots import Snapshots
 from services.generation.handler import Generation
+from services.generation.near_duplicates import EarlierQuestions
 from services.judging.handler import Judging
 from services.tree_expansion.handler import TreeExpansion
 from tests.simulation.broker import Broker, Client, Member, PartitionReader, acknowledging
@@ -38,6 +39,7 @@ from tests.simulation.models import Models, ScriptedTraining
 from tests.simulation.tape import Tape
 from tests.simulation.trace import Trace
 from tests.simulation.weather import Weather
+from tests.unit.script import no_log
 
 HOPELESS = "no arm under Root is open"  # why a run pauses that can never go on
 EPOCH_US = 1_700_000_000_000_000
@@ -73,7 +75,7 @@ class Surroundings:
             case "tree_expansion":
                 return TreeExpansion(models, clock)
             case "generation":
-                return Generation(models, clock=clock)
+                return Generation(models, EarlierQuestions(no_log), clock=clock)
             case "judging":
                 return Judging(models, clock)
         return ScriptedTraining(self.weather, clock)

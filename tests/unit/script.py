@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bohdi_common.events.events_pb2 import Event
+from bohdi_common.log.port import LogReader
 from bohdi_common.models.port import Completion, Message, ModelRef, Reply, Sampling
 from tests import closed_loop
 
@@ -30,6 +31,11 @@ class Script:
     async def serve(self, model: ModelRef, before: ModelRef) -> None: ...
 
     async def close(self) -> None: ...
+
+
+def no_log(run_id: str) -> LogReader:
+    """The log of a run that was never to be read."""
+    raise AssertionError(f"the log of {run_id} was read")
 
 
 def request(kind: str, body: dict[str, object], **sections: object) -> Event:

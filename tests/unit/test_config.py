@@ -61,6 +61,25 @@ def test_there_are_shipped_configurations() -> None:
         ({"sources": [{"name": "a", "adapter": "http", "urls": ["http://me:pw@x"]}]}, "x.yaml: sources[0].urls[0]: "),
         ({"domains": [["one", "two"]]}, "x.yaml: domains: "),
         ({"name": "no such/name"}, "x.yaml: name: "),
+        ({"judging": {"verdicts": 2}}, "x.yaml: judging: verdicts is 2, an even number"),
+        ({"judging": {"verdicts": 17}}, "x.yaml: judging.verdicts: "),
+        ({"judging": {"mode": "judge"}}, "x.yaml: judging: mode is judge, but nobody is named"),
+        ({"judging": {"mode": "judge", "judge": "z"}}, "x.yaml: judging.judge: no model of that name (a, b, t): 'z'"),
+        ({"judging": {"judge": "a"}}, "x.yaml: judging: judge is for mode: judge"),
+        ({"judging": {"mode": "leader", "judges": [{"name": "z", "path": "z"}]}}, "x.yaml: judging: judges: z would"),
+        (
+            {"judging": {"mode": "judge", "judge": "a", "judges": [{"name": "z", "path": "z"}]}},
+            "x.yaml: judging: judges: z would never be asked",
+        ),
+        ({"judging": {"judges": [{"name": "a", "path": "z"}]}}, "x.yaml: two models have one name"),
+        (
+            {"judging": {"mode": "panel_without_author"}, "sources": [{"name": "a", "path": "a"}]},
+            "x.yaml: judging.mode: without the author nobody judges",
+        ),
+        ({"harvest": {"near_duplicate": 0.3}}, "x.yaml: harvest.near_duplicate: below 0.5"),
+        ({"harvest": {"languages": ["english"]}}, "x.yaml: harvest.languages: english: no language"),
+        ({"harvest": {"languages": ["xx"]}}, "x.yaml: harvest.languages: "),
+        ({"harvest": {"decontamination_words": 4}}, "x.yaml: harvest.decontamination_words: "),
     ],
 )
 def test_a_mistake_is_named_by_its_place(changes: dict[str, Any], place: str) -> None:
@@ -142,3 +161,23 @@ def test_the_sections_have_the_fields_of_their_messages(section: str) -> None:
     message = pb.Settings.DESCRIPTOR.fields_by_name[section].message_type
     in_proto = {field.name for field in message.fields} - {"benchmark_digests"}
     assert set(Config.model_fields[section].annotation.model_fields) == in_proto  # type: ignore[union-attr]
+
+
+def test_by_default_only_the_benchmarks_gate_is_on_and_the_chat_preset_has_the_others() -> None:
+    for preset in ("default", "paper"):
+        harvest = config(preset=preset).harvest
+        assert (harvest.near_duplicate, harvest.drop_refusals, harvest.drop_cut, harvest.languages) == (
+            0,
+            False,
+            False,
+            (),
+        )
+    chat = config(preset="chat").harvest
+    assert (chat.near_duplicate, chat.drop_refusals, chat.drop_cut, chat.languages) == (0.8, True, True, ())
+
+
+def test_judges_are_models_of_the_run_with_their_digests() -> None:
+    judging = {"mode": "judge", "judges": [{"name": "z", "path": "z", "temperature_verdict": 0.5}]}
+    resolved = config(judging=judging).settings(1, {"a": "1", "b": "2", "t": "3", "z": "4"}).judging
+    assert resolved.mode == pb.JUDGING_MODE_JUDGE
+    assert [(j.name, j.digest, j.temperature_verdict) for j in resolved.judges] == [("z", "4", 0.5)]

@@ -57,6 +57,7 @@ def first(log: Log, kind: str, that: Callable[[Any], bool] = lambda body: True) 
 
 # ---- sound logs ------------------------------------------------------------------------------------------------
 
+APART = [{"name": name, "path": name} for name in ("x", "y")]
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "models away": {"away": 0.08},
@@ -77,6 +78,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "twice": 0.05,
         "disturbed": 0.1,
         "settings": settings(5, bandit={"lockstep": True}),
+    },
+    "judges apart, asked three times in both orders": {
+        "away": 0.02,
+        "settings": settings(5, judging={"mode": "judge", "judges": APART, "verdicts": 3}),
+    },
+    "one of the run judges, three times": {
+        "settings": settings(5, judging={"mode": "judge", "judge": "target", "verdicts": 3, "both_orders": False}),
+    },
+    "a panel without the author, and without votes for one's own": {
+        "away": 0.02,
+        "settings": settings(
+            5, judging={"mode": "panel_without_author", "judges": APART, "without_own_votes": True, "verdicts": 5}
+        ),
+    },
+    "every gate on": {"settings": settings(5, preset="chat", harvest={"near_duplicate": 0.6, "languages": ["en"]})},
+    "every gate on, in lockstep": {
+        "settings": settings(5, preset="chat", harvest={"near_duplicate": 0.6}, bandit={"lockstep": True})
     },
     "paper": {"settings": settings(5, preset="paper", bandit={"slots": 8, "window": 4})},
     "no growth": {
@@ -543,6 +561,87 @@ def test_a_fold_that_adds_up_to_something_else_is_found(spoil: Callable[[RunStat
     spoil(state)
     (difference,) = differences(ledger, state)
     assert difference.startswith(names)
+
+
+@functools.cache
+def judged_apart() -> Log:
+    judging = {"mode": "judge", "judges": APART, "verdicts": 3, "without_own_votes": True}
+    run = RecordedRun(seed=5, settings=settings(5, preset="chat", judging=judging, harvest={"near_duplicate": 0.6}))
+    run.run()
+    return run.feedback
+
+
+def _contradicts_itself(judged: Any) -> bool:
+    return any(
+        0 <= there.choice != back.choice
+        for there, back in zip(judged.verdicts[::2], judged.verdicts[1::2], strict=True)
+    )
+
+
+def _two_verdicts(judged: Any) -> None:
+    del judged.verdicts[4:6]
+
+
+def _a_judge_of_the_panel(judged: Any) -> None:
+    for verdict in judged.verdicts[:6]:
+        verdict.judge = "a"
+
+
+def _one_order_twice(judged: Any) -> None:
+    for number in (2, 3):
+        judged.verdicts[number].order[:] = list(judged.verdicts[number - 2].order)
+
+
+def _none_right(judged: Any) -> None:
+    judged.none_right = True
+
+
+def _none_right_and_a_choice(judged: Any) -> None:
+    """In a pair that came to no vote, so that nothing else is wrong."""
+    pairs = zip(judged.verdicts[::2], judged.verdicts[1::2], strict=True)
+    next(head for head, reverse in pairs if 0 <= head.choice != reverse.choice).none_right = True
+
+
+def _cut(judged: Any) -> None:
+    next(answer for answer in judged.answers if not answer.failed).finish_reason = "length"
+
+
+def _declines(judged: Any) -> None:
+    for answer in judged.answers:
+        answer.text = answer.text and "I can't help with that."
+
+
+def _a_gate_that_is_off(judged: Any) -> None:
+    judged.refused.add(what="question", model="a", gate="language")
+
+
+def _a_gate_for_the_other(judged: Any) -> None:
+    judged.refused.add(what="question", model="a", gate="cut")
+
+
+def _a_question_by_nobody(judged: Any) -> None:
+    judged.refused.add(what="question", model="x", gate="near_duplicate")
+
+
+@pytest.mark.parametrize(
+    ("kind", "corrupt"),
+    [
+        *((Kind.VERDICT, corrupt) for corrupt in (_two_verdicts, _a_judge_of_the_panel, _one_order_twice)),
+        *((Kind.VERDICT, corrupt) for corrupt in (_none_right, _none_right_and_a_choice)),
+        *((Kind.GATE, corrupt) for corrupt in (_cut, _declines)),
+        *((Kind.GATE, corrupt) for corrupt in (_a_gate_that_is_off, _a_gate_for_the_other, _a_question_by_nobody)),
+    ],
+)
+def test_finds_what_judges_and_gates_cannot_have_done(kind: Kind, corrupt: Callable[[Any], None]) -> None:
+    log = copy(judged_apart())
+    assert not found(log)
+    at = first(log, "harvest_judged", lambda j: j.counted and len(j.verdicts) == 12 and _contradicts_itself(j))
+    corrupt(log[at].harvest_judged)
+    assert kind in {problem.kind for problem in found(log) if f"offset {at}," in problem.where}
+
+
+def test_the_recorded_runs_with_gates_hold_refusals_of_questions() -> None:
+    assert any(r.gate == "near_duplicate" for e in judged_apart() for r in e.harvest_failed.refused)
 
 
 # ---- beside the log --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.judging import votes
-from services.judging.votes import ABSTAINED, NO_VERDICT, TARGET, Outcome
+from services.judging.votes import ABSTAINED, NO_ANSWER_IS_RIGHT, NO_VERDICT, NONE_RIGHT, TARGET, Outcome
 
 Judge = Callable[[list[int]], int]  # from the order shown to the position chosen
 
@@ -31,9 +31,52 @@ def test_over_many_requests_every_candidate_is_shown_first_equally_often() -> No
     assert all(abs(first.count(item) - 1000) < 140 for item in range(4))
 
 
+@given(st.integers(2, 6), st.integers(1, 15))
+def test_in_as_many_verdicts_as_there_are_candidates_each_stands_once_at_every_place(k: int, count: int) -> None:
+    given_orders = votes.orders(range(k), count, "request", "judge")
+    assert len(given_orders) == count and all(sorted(order) == list(range(k)) for order in given_orders)
+    for start in range(0, count - k + 1, k):
+        square = given_orders[start : start + k]
+        assert all(len({order[place] for order in square}) == k for place in range(k))
+
+
+def test_the_first_order_is_the_shuffle_and_another_square_begins_with_another() -> None:
+    given_orders = votes.orders([0, 1, 2, 3], 8, "request", "judge")
+    assert given_orders[0] == votes.shuffled([0, 1, 2, 3], "request", "judge")
+    squares = [votes.orders(range(4), 5, f"request {n}", "judge")[::4] for n in range(20)]
+    assert any(first != second for first, second in squares)
+
+
+def test_in_the_papers_way_the_first_order_has_the_target_first() -> None:
+    assert votes.orders([0, 2, 3], 1, "request", "judge", target_first=True) == [[0, 2, 3]]
+    assert votes.orders([0, 2, 3], 3, "request", "judge", target_first=True)[1:] == [[2, 3, 0], [3, 0, 2]]
+    later = [votes.orders([0, 2, 3], 4, f"request {n}", "judge", target_first=True)[3] for n in range(20)]
+    assert any(order != [0, 2, 3] for order in later)
+
+
+def test_a_judge_that_goes_by_position_votes_for_none_when_asked_as_often_as_there_are_candidates() -> None:
+    """What balance is for: the one shown first is another in every verdict."""
+    for n in range(50):
+        cast = [order[0] for order in votes.orders(range(3), 3, f"request {n}", "judge")]
+        assert votes.majority(cast) == ABSTAINED
+
+
+def test_the_candidate_that_stands_for_an_answer_is_the_first_that_says_the_same() -> None:
+    texts = ["four", None, " four", "five"]
+    assert [votes.standing_for(texts, index) for index in range(4)] == [0, ABSTAINED, 0, 3]
+
+
 @pytest.mark.parametrize(
     ("choices", "vote"),
-    [([2, 2], 2), ([2, 1], ABSTAINED), ([2, ABSTAINED], ABSTAINED), ([1], 1), ([], ABSTAINED)],
+    [
+        ([NONE_RIGHT, NONE_RIGHT], NONE_RIGHT),
+        ([NONE_RIGHT, ABSTAINED], ABSTAINED),
+        ([2, 2], 2),
+        ([2, 1], ABSTAINED),
+        ([2, ABSTAINED], ABSTAINED),
+        ([1], 1),
+        ([], ABSTAINED),
+    ],
 )
 def test_a_judge_votes_only_where_its_verdicts_agree(choices: list[int], vote: int) -> None:
     assert votes.agreed(choices) == vote
@@ -51,6 +94,11 @@ def test_a_judge_votes_only_where_its_verdicts_agree(choices: list[int], vote: i
         ([0, 0, 2], Outcome(True, TARGET, 0)),
         ([2, ABSTAINED, ABSTAINED], Outcome(True, 2, 1)),
         ([0], Outcome(True, TARGET, 0)),
+        ([NONE_RIGHT], NO_ANSWER_IS_RIGHT),
+        ([NONE_RIGHT, NONE_RIGHT, 2], NO_ANSWER_IS_RIGHT),
+        ([NONE_RIGHT, 2, 2], Outcome(True, 2, 1)),
+        ([NONE_RIGHT, 2], NO_VERDICT),
+        ([NONE_RIGHT, ABSTAINED, ABSTAINED], NO_ANSWER_IS_RIGHT),
     ],
 )
 def test_more_than_half_of_the_votes_cast_decide(cast: list[int], outcome: Outcome) -> None:
@@ -65,14 +113,14 @@ def test_where_all_say_the_same_the_target_has_not_lost() -> None:
     assert votes.unanimous() == Outcome(True, TARGET, 0)
 
 
-@given(st.lists(st.integers(-1, 4), max_size=9), st.booleans())
+@given(st.lists(st.integers(NONE_RIGHT, 4), max_size=9), st.booleans())
 def test_a_reward_needs_a_verdict_and_is_that_of_the_best(cast: list[int], target_answered: bool) -> None:
     outcome = votes.decided(cast, target_answered)
     if outcome.counted:
         assert 2 * cast.count(outcome.best) > len([vote for vote in cast if vote != ABSTAINED])
         assert outcome.reward == (outcome.best != TARGET or not target_answered)
     else:
-        assert outcome == NO_VERDICT
+        assert outcome in (NO_VERDICT, NO_ANSWER_IS_RIGHT)
 
 
 def outcomes(judge: Judge, judges: int, answers: int, harvests: int = 2000) -> list[Outcome]:

@@ -74,6 +74,8 @@ class PromptSet:
     verdict_reply: Literal["quote", "number"]
     system: str | None = None
     examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, hash=False)
+    # The set asks a judge to reply `none` only where no answer is right, and so tells that from an abstention.
+    none_means_none_right: bool = False
 
     def ask_names(self, path: Sequence[str], known: Sequence[str], want: int) -> list[Message]:
         """For `want` new children of the node at `path` (names from the first level down; empty is Root), which has
@@ -119,6 +121,11 @@ class PromptSet:
         if self.verdict_reply == "number":
             return readers.verdict(text, candidates)
         return next((i for i, c in enumerate(candidates) if c == text.strip()), None)
+
+    def says_none_right(self, text: str) -> bool:
+        """Whether a judge's reply says that none of the answers is right: never, in a set where `none` may mean that
+        the judge cannot tell."""
+        return self.none_means_none_right and readers.none_right(text)
 
     def _messages(self, template: str, **values: object) -> list[Message]:
         messages: list[Message] = []

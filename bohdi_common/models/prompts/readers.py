@@ -103,6 +103,13 @@ def verdict(text: str, candidates: Sequence[str]) -> int | None:
     return _position(named.pop(), len(candidates)) if len(named) == 1 else None
 
 
+def none_right(text: str) -> bool:
+    """Whether a judge says that none of the answers is right, in so many words or by the number 0."""
+    text = _unfenced(text)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return bool(_NONE.match(first)) or _json_value(text, "best") == 0
+
+
 def _numbers(text: str) -> set[int]:
     """All short numbers in a text, those that no answer has too: beside one of them no choice is clear."""
     return {int(number) for number in _NUMBER.findall(text)}
