@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_dead, cli_topics
+from bohdi import cli_dead, cli_topics, profile_view, profiles
 from bohdi import figures as figs
 from bohdi.figures import Figures
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
@@ -77,6 +77,10 @@ Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka
 Run = Annotated[str | None, typer.Option("--run", help="name of a run on Kafka")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Strength = Annotated[
+    float, typer.Option("--strength", min=0.01, max=1e6, help="harvests that a domain's prior, its parent, counts for")
+]
+FromRound = Annotated[int, typer.Option("--from-round", min=0, help="leave out what was harvested in rounds before")]
 
 
 def main() -> None:
@@ -393,6 +397,34 @@ def verify(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
         print(f"{'1 problem' if wrong == 1 else f'{wrong} problems' if wrong else 'clean'}: {counted}")
     if report["problems"]:
         sys.exit(Exit.PROBLEMS)
+
+
+@app.command()
+def profile(
+    dir: Dir = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    file: Annotated[Path | None, typer.Option("--out", help="a JSON file for `bohdi route`")] = None,
+    strength: Strength = profiles.STRENGTH,
+    from_round: FromRound = 0,
+    as_json: Json = False,
+) -> None:
+    """Who is good at what: every model's win rate by domain, and how well a question's domain is told by its text."""
+    from bohdi import profile_file
+
+    place = run_place(dir, kafka, run)
+    made, reading = profile_file.read_run(place.run_id, events(place), strength, from_round)
+    validation, why_not, gain = profile_file.checked(made, reading)
+    written = profile_file.as_json(made, validation, gain)
+    if file is not None:
+        file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        return _print_json({key: value for key, value in written.items() if key != "questions"})
+    wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
+    wide.print(profile_view.table(made))
+    for line in profile_view.lines(made, validation, why_not, gain):
+        wide.print(line, style="dim", markup=False)
+    return None
 
 
 # ---- models ----------------------------------------------------------------------------------------------------
