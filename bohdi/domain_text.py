@@ -36,18 +36,22 @@ def learnt(pairs: Sequence[Pair]) -> Told:
     """Gives for a question the deepest domain whose probability is CONFIDENT or more, with that probability; Root, (),
     for want of any. Raises NoScikitLearn."""
     nodes = _fitted(bounded(pairs))
-    return lambda question: _down(nodes, question, CONFIDENT)
+    return lambda question: _sure(_way(nodes, question))
 
 
-def _down(nodes: Mapping[Path, _Node], question: str, confident: float) -> tuple[Path, float]:
-    path: Path = ()
-    sure = 1.0
-    while path in nodes:
+def _way(nodes: Mapping[Path, _Node], question: str) -> list[tuple[Path, float]]:
+    """From Root down to a leaf, always to the likeliest child: each domain with its probability."""
+    way: list[tuple[Path, float]] = [((), 1.0)]
+    while way[-1][0] in nodes:
+        path, sure = way[-1]
         child, probability = nodes[path].best(question)
-        if sure * probability < confident:
-            break
-        path, sure = (*path, child), sure * probability
-    return path, sure
+        way.append(((*path, child), sure * probability))
+    return way
+
+
+def _sure(way: Sequence[tuple[Path, float]]) -> tuple[Path, float]:
+    """The deepest domain of the way that is likely enough; probabilities fall on the way down."""
+    return next(step for step in reversed(way) if step[1] >= CONFIDENT)
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,15 @@ def _node(examples: Sequence[tuple[str, str]]) -> _Node:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
+        from threadpoolctl import threadpool_limits
     except ImportError:
         raise NoScikitLearn("scikit-learn is not installed: pip install 'bohdi[route]'") from None
     model = make_pipeline(
         TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, max_features=_FEATURES_MAX),
         LogisticRegression(C=_INVERSE_PENALTY, max_iter=300),
     )
-    return _Node(children, model.fit(*zip(*examples, strict=True)))
+    with threadpool_limits(1):  # matrices this small lose by more threads, fivefold on two shared cores
+        return _Node(children, model.fit(*zip(*examples, strict=True)))
 
 
 def bounded(pairs: Sequence[Pair], most: int = LEARNT_MAX) -> list[Pair]:
@@ -122,8 +128,9 @@ def validated(pairs: Sequence[Pair]) -> Validation | None:
     if not held or not rest:
         return None
     nodes = _fitted(rest)
-    told = [_down(nodes, question, 0.0)[0] for question, _ in held]
-    sure = [(_down(nodes, question, CONFIDENT)[0], path) for question, path in held]
+    ways = [_way(nodes, question) for question, _ in held]
+    told = [way[-1][0] for way in ways]
+    sure = [(_sure(way)[0], path) for way, (_, path) in zip(ways, held, strict=True)]
     leaves = [(guess, path) for guess, path in sure if len(guess) == LEAF_LEVEL]
     levels = range(1, LEAF_LEVEL + 1)
     return Validation(
