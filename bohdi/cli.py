@@ -25,6 +25,7 @@ from typer.exceptions import TyperException
 from bohdi import cli_dead, cli_topics, profile_view, profiles
 from bohdi import figures as figs
 from bohdi.figures import Figures
+from bohdi.harness import HarnessFailed, Results
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
 from bohdi.run_places import FolderPlace, RunPlace, events, run_place
 from bohdi.supervisor import ServiceMistaken
@@ -48,7 +49,7 @@ class Exit(IntEnum):
     """Exit codes of every command."""
 
     DONE = 0
-    PROBLEMS = 1  # verify found something
+    PROBLEMS = 1  # verify found something, or the harness gave no scores
     MISTAKE = 2  # a configuration, argument or folder that cannot be used
     PAUSED = 3  # the run cannot go on by itself; its reason was printed
     LOG = 4  # the log cannot be used: damaged, of a newer version, in use, or the disk is full
@@ -94,6 +95,8 @@ def main() -> None:
         _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
     except (BadConfig, BadSetting, NoRun, ServiceMistaken) as error:
         _fail(error, Exit.MISTAKE)
+    except HarnessFailed as error:
+        _fail(error, Exit.PROBLEMS)
     except (LogError, codec.NewerSchema) as error:
         _fail(error, Exit.LOG)
     except BrokenPipeError:  # `bohdi log DIR | head`
@@ -432,13 +435,51 @@ def profile(
 
 @app.command("eval")
 def eval_(
-    model: Annotated[Path, typer.Argument(help="a model folder, or microworld:NAME")],
+    model: Annotated[
+        Path | None, typer.Argument(help="a model folder or microworld:NAME; CONFIG or DIR of a run")
+    ] = None,
+    tasks: Annotated[str, typer.Option("--tasks", help="of lm-evaluation-harness, with commas")] = "",
+    tasks_folder: Annotated[
+        Path | None, typer.Option("--tasks-folder", help="YAML files of further tasks", exists=True, file_okay=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="questions of each task at most; 0: all")] = 0,
+    name: Annotated[str, typer.Option("--model", help="a model of CONFIG or DIR; default: the target")] = "",
+    version: Annotated[str, typer.Option("--version", help="of the target: base, r3, say, or last")] = "last",
+    kafka: Kafka = None,
+    run: Run = None,
     benchmark: Annotated[str, typer.Option("--benchmark", help="JSON lines with question, answer, path")] = (
         "microworld:heldout"
     ),
     as_json: Json = False,
 ) -> None:
-    """Held-out accuracy of a model folder, by domain."""
+    """Held-out accuracy of a model folder, by domain; with --tasks what lm-evaluation-harness makes of any model or
+    version, recorded in the log of its run."""
+    if tasks:
+        from bohdi import harness_runs
+        from bohdi.harness import Tasks
+
+        asked = Tasks(tuple(filter(None, tasks.split(","))), tasks_folder, limit)
+        place = run_place(model, kafka, run) if run or (model and RunFolder(model).log.is_file()) else None
+        results, recorded = harness_runs.evaluated(place, model, name, version, asked)
+        return _print_tasks(results, recorded, as_json)
+    if model is None or name or run:
+        raise BadConfig("eval: give a model folder, or --tasks of lm-evaluation-harness with a run or a configuration")
+    return _held_out(model, benchmark, as_json)
+
+
+def _print_tasks(results: Results, recorded: str, as_json: bool) -> None:
+    if as_json:
+        scores = [MessageToDict(score, preserving_proto_field_name=True) for score in results.scores]
+        return _print_json({"harness": results.harness, "tasks_digest": results.tasks_digest, "scores": scores})
+    table = Table("task", "metric", "value", "standard error", "questions")
+    for score in results.scores:
+        error = f"{score.stderr:.4f}" if score.stderr else "-"
+        table.add_row(escape(score.domain), score.metric, f"{score.value:.4f}", error, str(score.questions))
+    out.print(table)
+    return print(f"{results.harness}; {recorded}")
+
+
+def _held_out(model: Path, benchmark: str, as_json: bool) -> None:
     folder, questions = place(str(model)), place(benchmark)
     if why := why_no_model(folder):
         raise BadConfig(f"{model}: {why}")
