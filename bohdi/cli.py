@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 
 from bohdi import cli_dead, cli_topics, profile_view, profiles
 from bohdi import figures as figs
+from bohdi.domain_text import NoScikitLearn
 from bohdi.figures import Figures
 from bohdi.harness import HarnessFailed, Results
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
@@ -93,7 +94,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or Exit.DONE)
     except TyperException as error:  # a wrong option or argument; typer's own display takes five lines
         _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
-    except (BadConfig, BadSetting, NoRun, ServiceMistaken) as error:
+    except (BadConfig, BadSetting, NoRun, NoScikitLearn, ServiceMistaken) as error:
         _fail(error, Exit.MISTAKE)
     except HarnessFailed as error:
         _fail(error, Exit.PROBLEMS)
@@ -428,6 +429,31 @@ def profile(
     for line in profile_view.lines(made, validation, why_not, gain):
         wide.print(line, style="dim", markup=False)
     return None
+
+
+@app.command()
+def route(
+    source: Annotated[Path | None, typer.Argument(metavar="[PROFILE|DIR]", help="a profile, or a run's folder")] = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="where the models are; default: as the run had")
+    ] = None,
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0: a free one")] = "127.0.0.1:8080",
+    strength: Strength = profiles.STRENGTH,
+    from_round: FromRound = 0,
+) -> None:
+    """A server that speaks OpenAI's chat completions and asks the best model of each question's domain."""
+    from bohdi import route_host
+
+    address = route_host.address(listen)
+    if source is not None and source.is_file():
+        planned = route_host.by_file(source, config)
+    else:
+        planned = route_host.by_run(run_place(source, kafka, run), config, strength, from_round)
+    for line in planned.left_out:
+        print(f"bohdi: {line}", file=sys.stderr)
+    asyncio.run(route_host.host(planned, address, lambda url: print(f"listening on {url}", flush=True)))
 
 
 # ---- models ----------------------------------------------------------------------------------------------------
