@@ -630,6 +630,9 @@ def _print_summary(closing: dict[str, Any]) -> None:
         wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
         wide.print(table)
         wide.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
+    if closing["tasks"]:
+        wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
+        wide.print(_tasks_table(closing["tasks"]))
     if closing["finished"] != ALL_ROUNDS_DONE:
         print(f"ended early: {closing['finished']}")
     grown = closing["tree"]
@@ -639,6 +642,23 @@ def _print_summary(closing: dict[str, Any]) -> None:
         f"{closing['seconds']} seconds"
     )
     print(f"state_sha256 {closing['state_sha256']}")
+
+
+def _tasks_table(scored: list[dict[str, Any]]) -> Table:
+    """What lm-evaluation-harness gave: a row for each metric of a task, a column for each model and version."""
+    table = Table(title="tasks of lm-evaluation-harness")
+    table.add_column("task", no_wrap=True)
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for of in scored:
+        column = f"{of['model']} {of['version']}".strip()
+        for score in of["scores"]:
+            values.setdefault((score["task"], score["metric"]), {})[column] = score["value"]
+    columns = list(dict.fromkeys(column for row in values.values() for column in row))
+    for column in columns:
+        table.add_column(escape(column), justify="right")
+    for (task, metric), row in values.items():
+        table.add_row(escape(f"{task} {metric}"), *(_share(row.get(column)) for column in columns))
+    return table
 
 
 def _share(value: float | None) -> str:
