@@ -64,6 +64,18 @@ def test_an_empty_answer_has_lost_and_a_model_that_was_away_took_no_part() -> No
 
 def test_a_harvest_without_a_verdict_is_no_contest() -> None:
     assert contest_of(judged(("target", "one", ""), ("a", "two", ""), best=-1, counted=False)) is None
+    assert contest_of(judged(("target", "one", ""), ("a", "two", ""), best=1, counted=False)) is None
+
+
+def test_a_harvest_counts_in_its_domain_and_in_all_above_it_and_nowhere_else() -> None:
+    tally = tally_of(
+        [Contest(("x", "x1", "x1p"), "q", MODELS, ("a",)), Contest(("x", "x2", "x2p"), "q", MODELS, ("b",))]
+    )
+    counted = {path: (tally.wins(path, "a"), tally.harvests(path, "a")) for path in tally.domains()}
+    assert counted == {
+        (): (1, 2), ("x",): (1, 2), ("x", "x1"): (1, 1), ("x", "x1", "x1p"): (1, 1),
+        ("x", "x2"): (0, 1), ("x", "x2", "x2p"): (0, 1),
+    }  # fmt: skip
 
 
 # ---- the estimate ----------------------------------------------------------------------------------------------
@@ -197,3 +209,11 @@ def test_where_every_field_has_its_expert_routing_wins_all_and_a_single_model_it
     assert found.routed == 1.0
     assert found.single == pytest.approx(0.5, abs=0.1)
     assert found.held_out == sum(profiles.is_held_out(contest.question) for contest in some)
+
+
+def test_what_is_held_out_teaches_nothing_that_it_is_checked_by() -> None:
+    chance = random.Random(1)
+    some = [Contest(("x", "x1", f"own {n}"), f"q {n}", MODELS, (chance.choice(MODELS),)) for n in range(400)]
+    found = gain(some, MODELS)
+    assert found is not None
+    assert found.routed < 0.6  # each stands alone in its leaf, and whoever has seen it knows its winner
