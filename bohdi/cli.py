@@ -22,9 +22,11 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_dead, cli_topics
+from bohdi import cli_dead, cli_topics, profile_view, profiles
 from bohdi import figures as figs
+from bohdi.domain_text import NoScikitLearn
 from bohdi.figures import Figures
+from bohdi.harness import HarnessFailed, Results
 from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
 from bohdi.run_places import FolderPlace, RunPlace, events, run_place
 from bohdi.supervisor import ServiceMistaken
@@ -48,7 +50,7 @@ class Exit(IntEnum):
     """Exit codes of every command."""
 
     DONE = 0
-    PROBLEMS = 1  # verify found something
+    PROBLEMS = 1  # verify found something, or the harness gave no scores
     MISTAKE = 2  # a configuration, argument or folder that cannot be used
     PAUSED = 3  # the run cannot go on by itself; its reason was printed
     LOG = 4  # the log cannot be used: damaged, of a newer version, in use, or the disk is full
@@ -77,6 +79,10 @@ Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka
 Run = Annotated[str | None, typer.Option("--run", help="name of a run on Kafka")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Strength = Annotated[
+    float, typer.Option("--strength", min=0.01, max=1e6, help="harvests that a domain's prior, its parent, counts for")
+]
+FromRound = Annotated[int, typer.Option("--from-round", min=0, help="leave out what was harvested in rounds before")]
 
 
 def main() -> None:
@@ -88,8 +94,10 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or Exit.DONE)
     except TyperException as error:  # a wrong option or argument; typer's own display takes five lines
         _fail(f"{getattr(error, 'format_message', error.__str__)()} (see bohdi --help)", Exit.MISTAKE)
-    except (BadConfig, BadSetting, NoRun, ServiceMistaken) as error:
+    except (BadConfig, BadSetting, NoRun, NoScikitLearn, ServiceMistaken) as error:
         _fail(error, Exit.MISTAKE)
+    except HarnessFailed as error:
+        _fail(error, Exit.PROBLEMS)
     except (LogError, codec.NewerSchema) as error:
         _fail(error, Exit.LOG)
     except BrokenPipeError:  # `bohdi log DIR | head`
@@ -410,18 +418,109 @@ def verify(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
         sys.exit(Exit.PROBLEMS)
 
 
+@app.command()
+def profile(
+    dir: Dir = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    file: Annotated[Path | None, typer.Option("--out", help="a JSON file for `bohdi route`")] = None,
+    strength: Strength = profiles.STRENGTH,
+    from_round: FromRound = 0,
+    as_json: Json = False,
+) -> None:
+    """Who is good at what: every model's win rate by domain, and how well a question's domain is told by its text."""
+    from bohdi import profile_file
+
+    place = run_place(dir, kafka, run)
+    made, reading = profile_file.read_run(place.run_id, events(place), strength, from_round)
+    validation, why_not, gain = profile_file.checked(made, reading)
+    written = profile_file.as_json(made, validation, gain)
+    if file is not None:
+        file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        return _print_json({key: value for key, value in written.items() if key != "questions"})
+    wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
+    wide.print(profile_view.table(made))
+    for line in profile_view.lines(made, validation, why_not, gain):
+        wide.print(line, style="dim", markup=False)
+    return None
+
+
+@app.command()
+def route(
+    source: Annotated[Path | None, typer.Argument(metavar="[PROFILE|DIR]", help="a profile, or a run's folder")] = None,
+    kafka: Kafka = None,
+    run: Run = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="where the models are; default: as the run had")
+    ] = None,
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0: a free one")] = "127.0.0.1:8080",
+    strength: Strength = profiles.STRENGTH,
+    from_round: FromRound = 0,
+) -> None:
+    """A server that speaks OpenAI's chat completions and asks the best model of each question's domain."""
+    from bohdi import route_host
+
+    address = route_host.address(listen)
+    if source is not None and source.is_file():
+        planned = route_host.by_file(source, config)
+    else:
+        planned = route_host.by_run(run_place(source, kafka, run), config, strength, from_round)
+    for line in planned.left_out:
+        print(f"bohdi: {line}", file=sys.stderr)
+    asyncio.run(route_host.host(planned, address, lambda url: print(f"listening on {url}", flush=True)))
+
+
 # ---- models ----------------------------------------------------------------------------------------------------
 
 
 @app.command("eval")
 def eval_(
-    model: Annotated[Path, typer.Argument(help="a model folder, or microworld:NAME")],
+    model: Annotated[
+        Path | None, typer.Argument(help="a model folder or microworld:NAME; CONFIG or DIR of a run")
+    ] = None,
+    tasks: Annotated[str, typer.Option("--tasks", help="of lm-evaluation-harness, with commas")] = "",
+    tasks_folder: Annotated[
+        Path | None, typer.Option("--tasks-folder", help="YAML files of further tasks", exists=True, file_okay=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="questions of each task at most; 0: all")] = 0,
+    name: Annotated[str, typer.Option("--model", help="a model of CONFIG or DIR; default: the target")] = "",
+    version: Annotated[str, typer.Option("--version", help="of the target: base, r3, say, or last")] = "last",
+    kafka: Kafka = None,
+    run: Run = None,
     benchmark: Annotated[str, typer.Option("--benchmark", help="JSON lines with question, answer, path")] = (
         "microworld:heldout"
     ),
     as_json: Json = False,
 ) -> None:
-    """Held-out accuracy of a model folder, by domain."""
+    """Held-out accuracy of a model folder, by domain; with --tasks what lm-evaluation-harness makes of any model or
+    version, recorded in the log of its run."""
+    if tasks:
+        from bohdi import harness_runs
+        from bohdi.harness import Tasks
+
+        asked = Tasks(tuple(filter(None, tasks.split(","))), tasks_folder, limit)
+        place = run_place(model, kafka, run) if run or (model and RunFolder(model).log.is_file()) else None
+        results, recorded = harness_runs.evaluated(place, model, name, version, asked)
+        return _print_tasks(results, recorded, as_json)
+    if model is None or name or run:
+        raise BadConfig("eval: give a model folder, or --tasks of lm-evaluation-harness with a run or a configuration")
+    return _held_out(model, benchmark, as_json)
+
+
+def _print_tasks(results: Results, recorded: str, as_json: bool) -> None:
+    if as_json:
+        scores = [MessageToDict(score, preserving_proto_field_name=True) for score in results.scores]
+        return _print_json({"harness": results.harness, "tasks_digest": results.tasks_digest, "scores": scores})
+    table = Table("task", "metric", "value", "standard error", "questions")
+    for score in results.scores:
+        error = f"{score.stderr:.4f}" if score.stderr else "-"
+        table.add_row(escape(score.domain), score.metric, f"{score.value:.4f}", error, str(score.questions))
+    out.print(table)
+    return print(f"{results.harness}; {recorded}")
+
+
+def _held_out(model: Path, benchmark: str, as_json: bool) -> None:
     folder, questions = place(str(model)), place(benchmark)
     if why := why_no_model(folder):
         raise BadConfig(f"{model}: {why}")
@@ -546,6 +645,9 @@ def _print_summary(closing: dict[str, Any]) -> None:
         wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
         wide.print(table)
         wide.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
+    if closing["tasks"]:
+        wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
+        wide.print(_tasks_table(closing["tasks"]))
     if closing["finished"] != ALL_ROUNDS_DONE:
         print(f"ended early: {closing['finished']}")
     grown = closing["tree"]
@@ -557,6 +659,23 @@ def _print_summary(closing: dict[str, Any]) -> None:
     for line in (*figs.refusal_lines(closing["refusals"]), *figs.judge_lines(closing["judges"])):
         print(line)
     print(f"state_sha256 {closing['state_sha256']}")
+
+
+def _tasks_table(scored: list[dict[str, Any]]) -> Table:
+    """What lm-evaluation-harness gave: a row for each metric of a task, a column for each model and version."""
+    table = Table(title="tasks of lm-evaluation-harness")
+    table.add_column("task", no_wrap=True)
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for of in scored:
+        column = f"{of['model']} {of['version']}".strip()
+        for score in of["scores"]:
+            values.setdefault((score["task"], score["metric"]), {})[column] = score["value"]
+    columns = list(dict.fromkeys(column for row in values.values() for column in row))
+    for column in columns:
+        table.add_column(escape(column), justify="right")
+    for (task, metric), row in values.items():
+        table.add_row(escape(f"{task} {metric}"), *(_share(row.get(column)) for column in columns))
+    return table
 
 
 def _share(value: float | None) -> str:

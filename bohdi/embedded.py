@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from bohdi import __version__
 from bohdi.evaluation import Evaluation
+from bohdi.harness import Tasks
 from bohdi.run_folder import RunFolder, digest_of
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
@@ -188,8 +189,18 @@ def evaluation_of(run_id: str, config: Config, log: EventLog, folder_of: FolderO
         return None
     from bohdi.microworld.evaluate import accuracy
 
-    benchmark = config.evaluation.benchmark
-    return Evaluation(run_id, log, folder_of, benchmark, place(benchmark), accuracy)
+    asked = config.evaluation
+    tasks = Tasks(asked.tasks, Path(asked.tasks_folder) if asked.tasks_folder else None, asked.limit)
+    return Evaluation(
+        run_id,
+        log,
+        folder_of,
+        asked.benchmark,
+        place(asked.benchmark),
+        accuracy,
+        tasks=tasks if asked.tasks else None,
+        every_round=asked.every_round,
+    )
 
 
 def _resumed(run_id: str, log: SqliteLog, caps: Mapping[str, float]) -> Event:

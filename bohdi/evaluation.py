@@ -1,4 +1,5 @@
-"""Held-out accuracy of the sources and of every version of the target, written into the log for people to read.
+"""Held-out accuracy of the sources and of every version of the target, and what the harness makes of the target,
+written into the log for people to read.
 
 It follows the log beside the services. The bandit never looks at what it writes.
 """
@@ -7,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bohdi import harness
+from bohdi.harness import Results, Served, Tasks
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import BASE_VERSION
 from bohdi_common.events import codec
@@ -23,12 +26,14 @@ from bohdi_common.runtime.shell import Clock, record_of, wall_clock_us
 _log = logging.getLogger("bohdi")
 
 Accuracy = Callable[[Path, Path, Path], Mapping[str, float]]
+Harness = Callable[[Path | Served, Tasks], Awaitable[Results]]
 
 
 @dataclass
 class Evaluation:
-    """Of one run. `accuracy(model folder, benchmark file, folder of the model's base)` gives the accuracy by domain;
-    ValueError for what is no model."""
+    """Of one run. `accuracy(model folder, benchmark file, folder of its base)` gives the accuracy by domain, of every model at the start
+    and of the target after every round; no `benchmark`: none of it. `tasks` are for the `harness`: of the target at
+    the start and after the last round, or after `every_round`. Both raise ValueError for what cannot be evaluated."""
 
     run_id: str
     log: EventLog
@@ -37,7 +42,10 @@ class Evaluation:
     benchmark_file: Path
     accuracy: Accuracy
     clock: Clock = wall_clock_us
-    _scored: set[tuple[str, str]] = field(default_factory=set, init=False)
+    tasks: Tasks | None = None
+    every_round: bool = False
+    harness: Harness = harness.scored
+    _scored: set[tuple[str, str, str]] = field(default_factory=set, init=False)
 
     async def follow(self) -> None:
         """Evaluates what has not been, until the run is finished and all of it is."""
@@ -46,22 +54,26 @@ class Evaluation:
         async for _, event in follow_feedback(self.log, 0):
             match event.WhichOneof("body") if event.run_id == self.run_id else "":
                 case "run_started":
-                    settings = event.run_started.settings
-                    self._target = settings.target
-                    await self._evaluate(event, ModelRef.of(self._target, BASE_VERSION, event.run_id))
-                    for source in settings.sources:
-                        await self._evaluate(event, ModelRef.of(source))
+                    self._settings = event.run_started.settings
+                    base = ModelRef.of(self._settings.target, BASE_VERSION, event.run_id)
+                    for model in (base, *(ModelRef.of(source) for source in self._settings.sources)):
+                        await self._evaluate(event, model)
+                    await self._score(event, base)
                 case "target_promoted":
-                    await self._evaluate(event, ModelRef.of(self._target, event.target_promoted.version, event.run_id))
+                    promoted = ModelRef.of(self._settings.target, event.target_promoted.version, event.run_id)
+                    await self._evaluate(event, promoted)
+                    if self.every_round or event.round + 1 == self._settings.bandit.rounds:
+                        await self._score(event, promoted)
                 case "run_finished":
                     return
 
     def _note(self, event: Event) -> None:
         if event.run_id == self.run_id and event.WhichOneof("body") == "target_evaluated":
-            self._scored.add((event.target_evaluated.model, event.target_evaluated.version))
+            body = event.target_evaluated
+            self._scored.add((body.model, body.version, body.benchmark))
 
     async def _evaluate(self, cause: Event, model: ModelRef) -> None:
-        if (model.name, model.version) in self._scored:
+        if not self.benchmark or (model.name, model.version, self.benchmark) in self._scored:
             return
         try:
             folder, base = self.folder_of(model), self.folder_of(replace(model, version=""))
@@ -70,8 +82,20 @@ class Evaluation:
             return _log.error("%s %s cannot be evaluated: %s", model.name, model.version, error)
         body = TargetEvaluated(model=model.name, version=model.version, benchmark=self.benchmark)
         body.scores.extend(Score(domain=domain, accuracy=share) for domain, share in sorted(scores.items()))
+        return await self._append(cause, body)
+
+    async def _score(self, cause: Event, model: ModelRef) -> None:
+        if self.tasks is None or (model.name, model.version, self.tasks.benchmark) in self._scored:
+            return
+        try:
+            results = await self.harness(place_of(model, self.folder_of), self.tasks)
+        except ValueError as error:
+            return _log.error("%s %s cannot be evaluated: %s", model.name, model.version, error)
+        return await self._append(cause, scored_by_harness(model, self.tasks, results))
+
+    async def _append(self, cause: Event, body: TargetEvaluated) -> None:
         event = Event(
-            event_id=derived_id(cause.run_id, "target_evaluated", model.name, model.version, self.benchmark),
+            event_id=evaluated_id(cause.run_id, body),
             run_id=cause.run_id,
             cause_id=cause.event_id,
             round=cause.round,
@@ -82,4 +106,33 @@ class Evaluation:
         )
         await self.log.append([record_of(event)])
         self._note(event)
-        return None
+
+
+def place_of(model: ModelRef, folder_of: Callable[[ModelRef], Path]) -> Path | Served:
+    """Where the harness finds a model."""
+    endpoint = model.endpoint
+    if endpoint is None:
+        return folder_of(model)
+    from bohdi_common.models.http import served_name  # who has folders needs no HTTP client
+
+    return Served(endpoint, served_name(model, endpoint))
+
+
+def scored_by_harness(model: ModelRef, tasks: Tasks, results: Results) -> TargetEvaluated:
+    """What the harness gave, as a fact of the run."""
+    return TargetEvaluated(
+        model=model.name,
+        version=model.version,
+        benchmark=tasks.benchmark,
+        scores=results.scores,
+        harness=results.harness,
+        tasks_digest=results.tasks_digest,
+        limit=tasks.limit,
+    )
+
+
+def evaluated_id(run_id: str, body: TargetEvaluated) -> str:
+    """The id of an evaluation: of a model on questions or tasks. Tasks that have changed since are others."""
+    about: list[str | int] = [body.model, body.version, body.benchmark]
+    about += [body.tasks_digest, body.limit] if body.harness else []
+    return derived_id(run_id, "target_evaluated", *about)

@@ -11,7 +11,7 @@ from bohdi.judges import Judges
 from bohdi_common.core import budget
 from bohdi_common.core.state import BASE_VERSION, RunState
 from bohdi_common.core.tree import ROOT
-from bohdi_common.events.events_pb2 import Event, Refusal
+from bohdi_common.events.events_pb2 import Event, Refusal, TargetEvaluated
 
 _WEAKEST = 5
 _SHARE_TO_FORECAST = 0.02
@@ -29,6 +29,8 @@ class Figures:
     sources: list[str] = field(default_factory=list)
     # (model, version) -> accuracy by domain
     accuracy: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    # (model, version, tasks asked for) -> what lm-evaluation-harness made of each, the last one that was recorded
+    tasks: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
     # of each promoted version, in order
     trainings: list[dict[str, Any]] = field(default_factory=list)
     judges: Judges = field(default_factory=Judges)
@@ -69,11 +71,22 @@ class Figures:
                 )
             case "target_evaluated":
                 scored = event.target_evaluated
-                self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
+                if scored.harness:
+                    self.tasks[scored.model, scored.version, scored.benchmark] = _task_scores(scored)
+                else:
+                    self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
+
 
     def _refused(self, refused: Iterable[Refusal]) -> None:
         for refusal in refused:
             self.refusals[refusal.what, refusal.gate, refusal.reason] += 1
+
+
+def _task_scores(scored: TargetEvaluated) -> list[dict[str, Any]]:
+    return [
+        {"task": s.domain, "metric": s.metric, "value": s.value, "stderr": s.stderr, "questions": s.questions}
+        for s in scored.scores
+    ]
 
 
 def refusals(figures: Figures) -> dict[str, dict[str, dict[str, int]]]:
@@ -123,6 +136,7 @@ def summary(figures: Figures, state: RunState, state_sha256: str) -> dict[str, A
         "start": at_start,
         "rounds": rounds,
         "sources": {name: _scores(figures, name, "") for name in figures.sources},
+        "tasks": [{"model": m, "version": v, "scores": scores} for (m, v, _), scores in figures.tasks.items()],
         "tree": {"main": state.tree.nodes_by_level[1], "secondary": state.tree.nodes_by_level[2],
                  "leaves": state.tree.nodes_by_level[3]},
         "trainings": figures.trainings,

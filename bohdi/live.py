@@ -16,10 +16,11 @@ from rich.text import Text
 from bohdi.embedded import Watcher
 from bohdi.figures import Figures, done_share, phase, spending, weakest
 from bohdi_common.core.state import RunState
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.events_pb2 import Event, TargetEvaluated
 from bohdi_common.runtime.local_host import LocalHost
 
 _REFRESH_PER_S = 4
+_SCORES_SHOWN = 4  # of those that the harness gave at once
 
 
 @dataclass
@@ -137,12 +138,17 @@ def _line(event: Event, state: RunState) -> str:
         case "training_failed":
             return f"{place}: training failed: {event.training_failed.reason}"
         case "target_evaluated":
-            scores = event.target_evaluated.scores
-            mean = sum(score.accuracy for score in scores) / max(1, len(scores))
-            version = f" {event.target_evaluated.version}" if event.target_evaluated.version else ""
-            return f"{event.target_evaluated.model}{version}: held-out accuracy {mean:.3f}"
+            return _evaluated(event.target_evaluated)
         case "run_paused":
             return f"{place}: paused: {event.run_paused.reason}"
         case "run_finished":
             return f"finished: {event.run_finished.reason}"
     return ""
+
+
+def _evaluated(scored: TargetEvaluated) -> str:
+    who = f"{scored.model} {scored.version}".strip()
+    if scored.harness:
+        return f"{who}: " + ", ".join(f"{s.domain} {s.metric} {s.value:.3f}" for s in scored.scores[:_SCORES_SHOWN])
+    mean = sum(score.accuracy for score in scored.scores) / max(1, len(scored.scores))
+    return f"{who}: held-out accuracy {mean:.3f}"

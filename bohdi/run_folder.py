@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from bohdi import harness
 from bohdi_common.log.port import LogReader
 from bohdi_common.log.sqlite_file import SqliteReader, open_readonly
 from bohdi_common.models.places import SHIPPED, place
@@ -102,7 +103,9 @@ def resolved(config: Config, beside: Path) -> Config:
 
     evaluation = config.evaluation
     if evaluation is not None:
-        evaluation = configs.Evaluation(benchmark=benchmark(evaluation.benchmark, "evaluation.benchmark"))
+        of_tasks = _tasks_of(evaluation, beside, complaints)
+        named = evaluation.benchmark and benchmark(evaluation.benchmark, "evaluation.benchmark")
+        evaluation = evaluation.model_copy(update={"benchmark": named, "tasks_folder": of_tasks})
     files = [benchmark(name, f"harvest.benchmarks[{i}]") for i, name in enumerate(config.harvest.benchmarks)]
     judges = tuple(model(judge, f"judging.judges[{i}]") for i, judge in enumerate(config.judging.judges))
     whole = config.model_copy(
@@ -117,6 +120,18 @@ def resolved(config: Config, beside: Path) -> Config:
     if complaints:
         raise BadConfig("\n".join(complaints))
     return whole
+
+
+def _tasks_of(evaluation: configs.Evaluation, beside: Path, complaints: list[str]) -> str:
+    """The folder of tasks, absolute; and what is wrong with asking for tasks at all."""
+    if evaluation.tasks and (why := harness.why_absent()):
+        complaints.append(f"evaluation.tasks: {why}")
+    if not evaluation.tasks_folder:
+        return ""
+    folder = (beside / evaluation.tasks_folder).resolve()
+    if not folder.is_dir():
+        complaints.append(f"evaluation.tasks_folder: no such folder: correct the path: {evaluation.tasks_folder!r}")
+    return str(folder)
 
 
 def why_no_model(folder: Path) -> str:

@@ -42,7 +42,7 @@ _PRODUCERS = {
     **dict.fromkeys(("paths_drawn", "slot_continued", "slot_expired", "nodes_reborn", "training_drawn"), ("bandit",)),
     **dict.fromkeys(("run_paused", "run_finished"), ("bandit", "cli")),
     **dict.fromkeys(("run_started", "run_resumed"), ("cli",)),
-    "target_evaluated": ("evaluation",),
+    "target_evaluated": ("evaluation", "cli"),
 }
 _CAUSES = {
     "domains_sprouted": ("sprout_requested",),
@@ -351,10 +351,12 @@ class Ledger:
             self._wrong(Kind.ENVELOPE, f"{body.model!r} is no model of the run")
         if is_target and body.version not in self.versions:
             self._wrong(Kind.VERSION, f"version {body.version!r} was evaluated before it was promoted")
-        if event.event_id != derived_id(self.run_id, "target_evaluated", body.model, body.version, body.benchmark):
+        about: list[str | int] = [body.model, body.version, body.benchmark]
+        about += [body.tasks_digest, body.limit] if body.harness else []
+        if event.event_id != derived_id(self.run_id, "target_evaluated", *about):
             self._wrong(Kind.ID, f"event id {event.event_id} does not follow from what was evaluated")
-        if any(not 0 <= score.accuracy <= 1 for score in body.scores):
-            self._wrong(Kind.ENVELOPE, "an accuracy outside 0 to 1")
+        if wrong := results.evaluated(body, event.producer):
+            self._wrong(Kind.ENVELOPE, wrong)
 
     # ---- draws -------------------------------------------------------------------------------------------------
 

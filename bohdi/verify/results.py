@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -183,6 +184,23 @@ def gated(refused: Sequence[pb.Refusal], answers: Sequence[pb.Answer], rules: Ru
             yield f"{answer.model}'s answer was cut by the token limit, and takes part"
         if rules.harvest.drop_refusals and declines(answer.text):
             yield f"{answer.model} declines to answer, and takes part"
+
+
+def evaluated(body: pb.TargetEvaluated, producer: str) -> str:
+    """What is wrong with an evaluation; empty for none. A harness gives metrics of any size, questions accuracies."""
+    if any(not 0 <= score.accuracy <= 1 for score in body.scores):
+        return "an accuracy outside 0 to 1"
+    if not body.harness:
+        if producer == "cli":
+            return "held-out accuracy that a person recorded, which only the evaluation beside a run does"
+        if body.tasks_digest or body.limit or any(score.metric or score.value for score in body.scores):
+            return "tasks or metrics, and yet no harness that scored them"
+        return ""
+    if not body.tasks_digest or not body.scores:
+        return f"{body.harness} scored nothing, or tasks without their digest"
+    if any(not score.metric or not math.isfinite(score.value) or score.accuracy for score in body.scores):
+        return f"a score of {body.harness} is not one metric with its value"
+    return ""
 
 
 def sprouted(body: pb.DomainsSprouted, known: Collection[str], want: int, rules: Rules) -> Iterator[str]:

@@ -749,23 +749,35 @@ class TrainingFailed(_message.Message):
     def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class TargetEvaluated(_message.Message):
-    __slots__ = ("model", "version", "benchmark", "scores")
+    __slots__ = ("model", "version", "benchmark", "scores", "harness", "tasks_digest", "limit")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BENCHMARK_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    HARNESS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     benchmark: str
     scores: _containers.RepeatedCompositeFieldContainer[Score]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., benchmark: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ...) -> None: ...
+    harness: str
+    tasks_digest: str
+    limit: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., benchmark: _Optional[str] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., harness: _Optional[str] = ..., tasks_digest: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
-    __slots__ = ("domain", "accuracy", "questions")
+    __slots__ = ("domain", "accuracy", "questions", "metric", "value", "stderr")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
     domain: str
     accuracy: float
     questions: int
-    def __init__(self, domain: _Optional[str] = ..., accuracy: _Optional[float] = ..., questions: _Optional[int] = ...) -> None: ...
+    metric: str
+    value: float
+    stderr: float
+    def __init__(self, domain: _Optional[str] = ..., accuracy: _Optional[float] = ..., questions: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., stderr: _Optional[float] = ...) -> None: ...

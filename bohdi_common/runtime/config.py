@@ -203,10 +203,22 @@ class Budget(_Section):
 
 
 class Evaluation(_Section):
-    """Held-out accuracy of the target at the start and after every round, and of each source once. For people: the
-    bandit never sees it."""
+    """For people: the bandit never sees it. `benchmark`: a file of questions, for the held-out accuracy of the target
+    at the start and after every round, and of each source once. `tasks`: of lm-evaluation-harness, for the target at
+    the start and after the last round, or after `every_round`; `tasks_folder` holds YAML files of tasks of one's own,
+    and `limit` bounds the questions of each task (0: all)."""
 
-    benchmark: str = Field(min_length=1)
+    benchmark: str = ""
+    tasks: tuple[Annotated[str, Field(pattern=r"^[^\s,]+$", max_length=200)], ...] = Field((), max_length=100)
+    tasks_folder: str = ""
+    every_round: bool = False
+    limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.benchmark and not self.tasks:
+            raise ValueError("it asks for nothing: give a benchmark or tasks, or remove the section")
+        return self
 
 
 class Config(_Section):

@@ -71,6 +71,28 @@ def test_a_missing_model_folder_is_named(tmp_path: Path) -> None:
     assert "'no/such/model'" in line
 
 
+def test_a_missing_folder_of_tasks_is_named(tmp_path: Path) -> None:
+    file = changed(tmp_path, evaluation={"tasks": ["tiny"], "tasks_folder": "no/such/tasks"})
+    line = complaint(bohdi("run", file, "--dir", tmp_path / "r"), Exit.MISTAKE)
+    assert "evaluation.tasks_folder: no such folder" in line
+    assert "'no/such/tasks'" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["eval"], "give a model folder"),
+        (["eval", "no/such/model", "--tasks", "tiny"], "no/such/model: no such model folder"),
+        (["route", "no/such/profile.json"], "no/such/profile.json"),
+        (["route", "x", "--listen", "8080"], "--listen: not HOST:PORT"),
+        (["profile"], "which run?"),
+    ],
+)
+def test_a_model_a_profile_or_a_run_that_is_not_there_is_named(arguments: list[str], told: str) -> None:
+    ended = bohdi(*arguments)
+    assert told in complaint(ended, Exit.LOG if "no/such/profile.json" in arguments else Exit.MISTAKE)
+
+
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     line = complaint(bohdi("run", changed(tmp_path, target={"path": "empty"}), "--dir", tmp_path / "r"), Exit.MISTAKE)

@@ -831,3 +831,57 @@ def test_whatever_is_done_to_a_log_the_fold_and_the_ledger_add_it_up_alike(seed:
         ledger.take(event)
         evolve(state, event)
     assert not list(differences(ledger, state))
+
+
+# ---- evaluations -----------------------------------------------------------------------------------------------
+
+
+def evaluated(producer: str = "evaluation", **changes: Any) -> Log:
+    """A run that was evaluated after its end: by the harness, or, without one, on held-out questions."""
+    log = copy(recorded().feedback)
+    score = {"domain": "tiny", "metric": "acc,none", "value": 12.5}
+    by_harness = {"harness": "lm_eval 0", "tasks_digest": "digest", "limit": 5, "scores": [score]}
+    body = {"model": "target", "version": "r1", "benchmark": "tiny"} | by_harness | changes
+    about = [body["model"], body["version"], body["benchmark"]]
+    about += [body["tasks_digest"], body["limit"]] if body["harness"] else []
+    event_id = derived_id("run", "target_evaluated", *about)
+    event = codec.by_hand("run", event_id, log[-1].time_us + 1, "target_evaluated", body)
+    event.producer = producer
+    return [*log, event]
+
+
+HELD_OUT = {"harness": "", "tasks_digest": "", "limit": 0, "scores": [{"domain": "m > s > l", "accuracy": 0.5}]}
+
+
+@pytest.mark.parametrize("producer", ["evaluation", "cli"])
+def test_scores_of_the_harness_are_sound_whoever_asked_for_them(producer: str) -> None:
+    assert not found(evaluated(producer))
+
+
+def test_held_out_accuracy_is_sound() -> None:
+    assert not found(evaluated(**HELD_OUT))
+
+
+@pytest.mark.parametrize(
+    ("producer", "changes"),
+    [
+        ("cli", HELD_OUT),
+        ("evaluation", HELD_OUT | {"scores": [{"domain": "d", "accuracy": 1.5}]}),
+        ("evaluation", HELD_OUT | {"scores": [{"domain": "d", "metric": "acc", "value": 0.5}]}),
+        ("evaluation", HELD_OUT | {"limit": 5}),
+        ("evaluation", {"scores": []}),
+        ("evaluation", {"tasks_digest": ""}),
+        ("evaluation", {"scores": [{"domain": "tiny", "accuracy": 0.5}]}),
+        ("evaluation", {"scores": [{"domain": "tiny", "metric": "ppl", "value": float("nan")}]}),
+        ("training", {}),
+    ],
+)
+def test_an_evaluation_that_contradicts_itself_is_found(producer: str, changes: dict[str, Any]) -> None:
+    problems_found = found(evaluated(producer, **changes))
+    assert [problem.kind for problem in problems_found] == [Kind.ENVELOPE]
+
+
+def test_the_id_of_an_evaluation_follows_from_the_tasks_as_they_were() -> None:
+    log = evaluated()
+    log[-1].target_evaluated.tasks_digest = "another"
+    assert [problem.kind for problem in found(log)] == [Kind.ID]
