@@ -7,7 +7,7 @@ from typing import Any
 
 from bohdi_common.core.state import BASE_VERSION, RunState
 from bohdi_common.core.tree import ROOT
-from bohdi_common.events.events_pb2 import Event, HarvestJudged, RehearsalAnswered
+from bohdi_common.events.events_pb2 import Event, HarvestJudged, RehearsalAnswered, TargetPromoted
 
 _WEAKEST = 5
 _PULLS_TO_BE_NAMED = 5  # a domain with fewer rewards is not called weak
@@ -56,10 +56,29 @@ class Figures:
                         "loss_last": promoted.loss_last,
                         "seconds": promoted.seconds,
                     }
+                    | _of_what_was_learnt(promoted)
                 )
             case "target_evaluated":
                 scored = event.target_evaluated
                 self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
+
+
+def _of_what_was_learnt(promoted: TargetPromoted) -> dict[str, Any]:
+    """Figures of masking, preferences and held-back samples, each where the training had it."""
+    found: dict[str, Any] = {}
+    if promoted.masked:
+        found["masked_share"] = promoted.masked_share
+        found["masked_share_by_model"] = {m.model: m.masked / max(1, m.tokens) for m in promoted.masked}
+        found["fully_masked"] = promoted.fully_masked
+    if promoted.preferences:
+        found["preferences"] = promoted.preferences
+        found["preference_loss_first"] = promoted.preference_loss_first
+        found["preference_loss_last"] = promoted.preference_loss_last
+    if promoted.held_back:
+        found["held_back"] = promoted.held_back
+        found["held_back_loss_base"] = promoted.held_back_loss_base
+        found["held_back_loss"] = promoted.held_back_loss
+    return found
 
 
 def _tokens_of_harvest(judged: HarvestJudged) -> int:
