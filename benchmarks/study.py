@@ -63,7 +63,6 @@ HELD_BACK = {"held_back_share": 0.1, "held_back_loss_rise": 0.1}
 RECKLESS = {"learning_rate": 0.03, "muon_learning_rate": 0.03}  # ten times the recipe's
 LEARNING: dict[str, dict[str, Any]] = {
     "STM, perplexity 2.5": {"training": {"stm_perplexity": 2.5}},
-    "STM, perplexity 100": {"training": {"stm_perplexity": 100.0}},
     "DPO after SFT": {"training": {"dpo_beta": 0.1, "dpo_learning_rate": 1e-4}},
     "no replay": {"training": {"replay_share": 0.0}},
     "gate": {"bandit": {"training_failures": 1_000}, "training": HELD_BACK},

@@ -69,6 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "twice": 0.1,
         "settings": settings(5, bandit={"lockstep": True}),
     },
+    "samples that are held back": {"settings": settings(5, training={"held_back_share": 0.3})},
     "training that grows": {"settings": settings(5, training={"passes": 0, "examples": 9, "ramp": True})},
     "paused, resumed and killed": {"away": 0.04, "disturbed": 0.1},
     "paused, resumed and killed in lockstep": {
