@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,17 @@ WRONG = [Example(asked(i), f"Number {i} is red, blue or green.", "a") for i in r
 PREFERENCES = [Preference(asked(i), f"It is {i + 1}.", f"Number {i} is red.") for i in range(12)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def libraries_loaded() -> Iterator[None]:
+    """accelerate collects garbage twice a training; what the libraries made need not be looked through each time."""
+    import services.training.preferences  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
@@ -51,6 +64,14 @@ def job_of(base: Path, out: Path) -> FineTuning:
 @pytest.fixture
 def job(base: Path, tmp_path: Path) -> FineTuning:
     return job_of(base, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the job gives with nothing of all this."""
+    out = tmp_path_factory.mktemp("plain")
+    fine_tune(job_of(base, out))
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +110,9 @@ def test_just_the_tokens_above_the_perplexity_carry_no_loss(
     done = fine_tune(replace(job, base=learnt, examples=mixed, order=range(8), stm_perplexity=2.5))
     expected = [[math.exp(-score) <= 2.5 for score in log_probs(learnt, example)] for example in mixed]
     assert any(True in kept and False in kept for kept in expected)
-    for row, example, kept in zip(seen[0]["labels"], mixed, expected, strict=True):
+    left = [(example, kept) for example, kept in zip(mixed, expected, strict=True) if any(kept)]
+    assert done.fully_masked == len(mixed) - len(left)
+    for row, (example, kept) in zip(seen[0]["labels"], left, strict=True):
         ids = tokenizer(f"{example.completion}<end>", add_special_tokens=False)["input_ids"]
         assert row[row != -100].tolist() == [token for token, is_kept in zip(ids, kept, strict=True) if is_kept]
     counts = {"a": [0, 0], "b": [0, 0]}
@@ -99,10 +122,9 @@ def test_just_the_tokens_above_the_perplexity_carry_no_loss(
     assert {author: [m.tokens, m.masked] for author, m in done.masked.items()} == counts
 
 
-def test_a_perplexity_that_no_token_reaches_changes_nothing(job: FineTuning, tmp_path: Path) -> None:
-    fine_tune(job)
-    done = fine_tune(replace(job, out=tmp_path / "masked", stm_perplexity=1e30))
-    assert equal(job.out, tmp_path / "masked")
+def test_a_perplexity_that_no_token_reaches_changes_nothing(job: FineTuning, plain: Path) -> None:
+    done = fine_tune(replace(job, stm_perplexity=1e30))
+    assert equal(job.out, plain)
     assert sum(counts.masked for counts in done.masked.values()) == 0
 
 
@@ -143,11 +165,10 @@ def preferring(job: FineTuning) -> FineTuning:
     return replace(job, preferences=PREFERENCES, dpo_beta=0.1, dpo_learning_rate=1e-3, dpo_epochs=3)
 
 
-def test_preferences_start_from_what_was_learnt_and_widen_the_margin(job: FineTuning, preferring: FineTuning) -> None:
-    fine_tune(job)
-    before, seen = margin(job.out, PREFERENCES), list[tuple[int, float]]()
+def test_preferences_start_from_what_was_learnt_and_widen_the_margin(plain: Path, preferring: FineTuning) -> None:
+    seen: list[tuple[int, float]] = []
     done = fine_tune(replace(preferring, on_step=lambda step, loss: seen.append((step, loss))))
-    assert margin(job.out, PREFERENCES) > before + 1
+    assert margin(preferring.out, PREFERENCES) > margin(plain, PREFERENCES) + 1
     assert [step for step, _ in seen] == list(range(1, 11)) and done.steps == 4
     losses = [loss for _, loss in seen[4:]]
     assert losses[0] == pytest.approx(math.log(2), rel=1e-3)  # nothing is preferred yet to what came
@@ -162,13 +183,12 @@ def test_preferences_give_the_same_weights_twice(preferring: FineTuning, tmp_pat
     assert equal(preferring.out, tmp_path / "again")
 
 
-def test_without_a_beta_preferences_are_not_learnt(job: FineTuning, preferring: FineTuning, tmp_path: Path) -> None:
-    fine_tune(job)
-    done = fine_tune(replace(preferring, dpo_beta=0.0, out=tmp_path / "other"))
-    assert equal(job.out, tmp_path / "other") and done.preferences == 0
+def test_without_a_beta_preferences_are_not_learnt(plain: Path, preferring: FineTuning) -> None:
+    done = fine_tune(replace(preferring, dpo_beta=0.0))
+    assert equal(preferring.out, plain) and done.preferences == 0
 
 
-def test_pairs_that_are_the_same_within_the_limit_are_left_out(job: FineTuning, preferring: FineTuning) -> None:
+def test_pairs_that_are_the_same_within_the_limit_are_left_out(preferring: FineTuning) -> None:
     long = Preference(asked(1), "red " * 100, "red " * 101)
     done = fine_tune(replace(preferring, preferences=[long, PREFERENCES[0]], dpo_epochs=1))
     assert done.preferences == 1
@@ -188,7 +208,7 @@ def test_a_batch_of_preferences_made_of_several_passes_moves_the_weights_as_one(
 ) -> None:
     from services.training import trainer
 
-    fresh = replace(preferring, preferences=PREFERENCES[:8])
+    fresh = replace(preferring, preferences=PREFERENCES[:8], order=range(8))
     whole = fine_tune(fresh)
     monkeypatch.setattr(trainer, "MAX_TOKENS_PER_PASS", 4 * preferring.max_tokens)
     parts = fine_tune(replace(fresh, out=tmp_path / "parts"))
@@ -217,10 +237,9 @@ def test_both_losses_on_held_back_samples_are_those_of_their_completions(job: Fi
     assert done.held_back_loss == pytest.approx(completion_loss(job.out, held), rel=1e-4)
 
 
-def test_measuring_changes_no_weight(job: FineTuning, tmp_path: Path) -> None:
-    fine_tune(job)
-    fine_tune(replace(job, out=tmp_path / "measured", held_back=EXAMPLES))
-    assert equal(job.out, tmp_path / "measured")
+def test_measuring_changes_no_weight(job: FineTuning, plain: Path) -> None:
+    fine_tune(replace(job, held_back=EXAMPLES, held_back_loss_rise=100.0))
+    assert equal(job.out, plain)
 
 
 def test_a_training_that_makes_held_back_samples_worse_is_refused_and_leaves_nothing(
@@ -276,7 +295,7 @@ def test_packing_is_refused_where_attention_lets_rows_see_each_other(base: Path)
     packing.check_sound(model, rows, tokenizer.pad_token_id)
     AttentionInterface.register("blind", sdpa_attention_forward)  # no mask of its own: causal, and no more
     model.set_attn_implementation("blind")
-    with pytest.raises(ValueError, match="set training.packing to false"):
+    with pytest.raises(ValueError, match=r"set training\.packing to false"):
         packing.check_sound(model, rows, tokenizer.pad_token_id)
 
 
