@@ -22,8 +22,8 @@ class TrainingRegressed(Exception):
 
     def __init__(self, samples: int, base: float, new: float, rise: float) -> None:
         super().__init__(
-            f"the loss on {samples} held-back samples rose from {base:.4g} to {new:.4g}, more than the share {rise:g} "
-            "of training.held_back_loss_rise: lower the learning rate or the steps, or raise rehearsal_share"
+            f"the loss on {samples} held-back samples rose from {base:.4g} to {new:.4g}, by more than the share "
+            f"{rise:g} that training.held_back_loss_rise allows: lower the learning rate, or raise rehearsal_share"
         )
         self.samples, self.base, self.new = samples, base, new
 

@@ -22,7 +22,7 @@ def token_log_probs(model: Any, rows: Sequence[Row], stop: Callable[[], bool]) -
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     was_training = model.training
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: a buffer that a model renews in it could not be trained through
         for batch in _batches(rows):
             if stop():
                 raise TrainingStopped("stopped while completions were scored")

@@ -54,7 +54,7 @@ def test_a_rehearsals_sample_is_the_targets_answer_and_has_no_worse_one() -> Non
 @pytest.mark.parametrize(
     ("harvest", "worse"),
     [
-        (judged("no", "yes", "never", votes=(1, 1, 2)), "no"),  # the target lost: its own answer
+        (judged("no", "yes", "never", votes=(1, 1, 0)), "no"),  # the target lost: its own answer, votes or not
         (judged("yes", "no", "never", best=0, votes=(0, 0, 1)), "never"),  # it won: the one with fewest votes
         (judged("yes", "no", "never", best=0, votes=(0, 0)), "no"),  # of several the first
         (judged("yes", "no", "never", "never", best=0, votes=(0, 2, 1)), "no"),  # twins have the votes of the first
