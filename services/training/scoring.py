@@ -18,9 +18,8 @@ _IGNORED = -100
 def token_log_probs(model: Any, rows: Sequence[Row], stop: Callable[[], bool]) -> list[torch.Tensor]:
     """For each row the natural log-probabilities, float32 on the CPU, of the tokens that carry loss, in their order.
 
-    The model is left as it was found, on the CPU. `stop` is asked before every pass. Raises TrainingStopped."""
+    The model is left on the CPU, with dropout off. `stop` is asked before every pass. Raises TrainingStopped."""
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-    was_training = model.training
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     with torch.no_grad():  # not inference_mode: a buffer that a model renews in it could not be trained through
         for batch in _batches(rows):
@@ -28,7 +27,7 @@ def token_log_probs(model: Any, rows: Sequence[Row], stop: Callable[[], bool]) -
                 raise TrainingStopped("stopped while completions were scored")
             for index, scores in zip(batch, _scored(model, [rows[i] for i in batch]), strict=True):
                 found[index] = scores
-    model.cpu().train(was_training)
+    model.cpu()
     return found
 
 

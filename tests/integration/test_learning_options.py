@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from bohdi_common.models.huggingface import load_model, load_tokenizer
-from services.training import held_back, masking, packing
-from services.training.finetune import _tokenised, fine_tune
+from services.training import finetune, held_back, masking, packing
+from services.training.finetune import fine_tune
 from services.training.job import (
     Example,
     FineTuning,
@@ -146,7 +147,7 @@ def test_a_training_of_which_every_token_is_masked_is_refused(job: FineTuning) -
 
 
 def _rows(examples: list[Example], tokenizer: Any) -> list[Any]:
-    return _tokenised(examples, tokenizer, POSITIONS)
+    return finetune._tokenised(examples, tokenizer, POSITIONS)
 
 
 # ---- preferences -----------------------------------------------------------------------------------------------
@@ -226,6 +227,17 @@ def test_with_lora_preferences_are_learnt_in_the_same_adapter(preferring: FineTu
     assert 0 < torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3) <= 4
 
 
+def test_the_copy_that_preferences_are_measured_against_is_not_kept(preferring: FineTuning) -> None:
+    from services.training.preferences import prefer
+
+    tokenizer = load_tokenizer(preferring.base)
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(load_model(preferring.base, torch.float32), lora)
+    pairs = list(zip(_rows(EXAMPLES[:8], tokenizer), _rows(WRONG[:8], tokenizer), strict=True))
+    trained, _ = prefer(replace(preferring, lora_rank=4, dpo_epochs=1), model, tokenizer, pairs, 0)
+    assert set(trained.peft_config) == {"default"} and trained.active_adapter == "default"
+
+
 # ---- the held-back gate ----------------------------------------------------------------------------------------
 
 
@@ -289,14 +301,20 @@ def test_packed_rows_give_the_losses_of_padded_ones_without_padding(
     assert sum(batch["input_ids"].shape[1] for batch in seen) == done.tokens
 
 
-def test_packing_is_refused_where_attention_lets_rows_see_each_other(base: Path) -> None:
-    tokenizer, model = load_tokenizer(base), load_model(base, torch.float32)
-    rows = _rows(EXAMPLES, tokenizer)
-    packing.check_sound(model, rows, tokenizer.pad_token_id)
+def test_packing_is_refused_where_attention_lets_rows_see_each_other(
+    job: FineTuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
     AttentionInterface.register("blind", sdpa_attention_forward)  # no mask of its own: causal, and no more
-    model.set_attn_implementation("blind")
-    with pytest.raises(ValueError, match=r"set training\.packing to false"):
-        packing.check_sound(model, rows, tokenizer.pad_token_id)
+
+    def blind(folder: Path, dtype: torch.dtype) -> Any:
+        model = load_model(folder, dtype)
+        model.set_attn_implementation("blind")
+        return model
+
+    monkeypatch.setattr(finetune, "load_model", blind)
+    with pytest.raises(ValueError, match=r"attention \(blind\) lets .* set training\.packing to false"):
+        fine_tune(replace(job, packing=True))
+    assert list(job.out.glob("*")) == []
 
 
 @pytest.mark.parametrize(
