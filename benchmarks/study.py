@@ -1,8 +1,8 @@
 """The study: methods compared at equal numbers of questions and training steps, over seeds, in the micro-world.
 
-`python -m benchmarks.study [--seeds 5] [--only ARM] [--processes 2]` runs every arm with every seed, each in a process
-of its own; a finished pair leaves its figures in benchmarks/work/study/ and is not run again. The tables go to
-docs/study.md. The loop never looks at the checker; the arm `true answers` does, on purpose, as the ceiling.
+`python -m benchmarks.study [--seeds 5] [--only ARM] [--learning] [--processes 2]` runs every arm with every seed, each
+in a process of its own; a finished pair leaves its figures in benchmarks/work/study/ and is not run again. The tables
+go to docs/study.md. The loop never looks at the checker; the arm `true answers` does, on purpose, as the ceiling.
 """
 
 from __future__ import annotations
@@ -57,6 +57,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "phi alone": {"sources": ["phi"]},
     "true answers": {"sources": ["oracle"]},
 }
+# What one fine-tune learns, beside the base arm, which is the plain supervised fine-tune. A table of its own, of three
+# seeds. A run here never pauses: a training that the gate refuses is a round without a new version.
+HELD_BACK = {"held_back_share": 0.1, "held_back_loss_rise": 0.1}
+RECKLESS = {"learning_rate": 0.03, "muon_learning_rate": 0.03}  # ten times the recipe's
+LEARNING: dict[str, dict[str, Any]] = {
+    "STM, perplexity 2.5": {"training": {"stm_perplexity": 2.5}},
+    "DPO after SFT": {"training": {"dpo_beta": 0.1, "dpo_learning_rate": 1e-4}},
+    "no replay": {"training": {"replay_share": 0.0}},
+    "gate": {"bandit": {"training_failures": 1_000}, "training": HELD_BACK},
+    "reckless rate": {"training": RECKLESS},
+    "reckless rate, gate": {"bandit": {"training_failures": 1_000}, "training": RECKLESS | HELD_BACK},
+}
+LEARNING_SEEDS = 3
+PLAIN = "fused, default"
 
 
 # Its own, so that its table stands when the demo's is tuned.
@@ -77,7 +91,7 @@ def configuration(arm: str) -> dict[str, Any]:
         "rounds": ROUNDS, "steps": STEPS, "slots": SLOTS, "grow": False, "rehearsal_questions": REHEARSAL,
     }  # fmt: skip
     raw["training"] |= {"passes": 0.0, "examples": EXAMPLES, "ramp": True, **RECIPE}
-    for section, changes in ARMS[arm].items():
+    for section, changes in (ARMS | LEARNING)[arm].items():
         if section == "sources":
             raw["sources"] = [s for s in raw["sources"] if s["name"] in changes] or [oracle_source(raw)]
         else:
@@ -110,17 +124,24 @@ def run_apart(arm: str, seed: int) -> str:
 
 
 def main() -> None:
+    everything = [*ARMS, *LEARNING]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", choices=list(ARMS))
+    parser.add_argument("--only", choices=everything)
+    parser.add_argument("--learning", action="store_true", help="only the arms of what one fine-tune learns")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--one", choices=list(ARMS), help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=everything, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         return run_one(arguments.one, configuration(arguments.one), arguments.seed)
-    run_all([arguments.only] if arguments.only else list(ARMS), arguments.seeds, arguments.processes)
-    tables = study_tables.tables(list(ARMS), arguments.seeds)
+    chosen = [arguments.only] if arguments.only else everything
+    learning = [arm for arm in (PLAIN, *LEARNING) if arm in chosen]
+    run_all(learning, min(arguments.seeds, LEARNING_SEEDS), arguments.processes)
+    tables = study_tables.learning([PLAIN, *LEARNING], LEARNING_SEEDS)
+    if not arguments.learning:
+        run_all([arm for arm in ARMS if arm in chosen], arguments.seeds, arguments.processes)
+        tables |= study_tables.tables(list(ARMS), arguments.seeds)
     marked.write_between(REPORT, tables)
     print(*tables.values(), sep="\n\n")
     return None

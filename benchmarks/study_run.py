@@ -53,6 +53,7 @@ def run_one(arm: str, raw: dict[str, Any], seed: int) -> None:
         "arm": arm, "seed": seed, "cpu_s": cpu_s, "rounds": rounds, "counts": state.counts,
         "questions": counting.questions, "tokens": state.spent_tokens,
         "steps": sum(training["steps"] for training in counting.figures.trainings),
+        "trainings": counting.figures.trainings, "refused": len(counting.refused), "why_refused": counting.refused,
         "worst": min(scored[-1].values()), "sd": statistics.pstdev(scored[-1].values()), "domains": scored[-1],
     }  # fmt: skip
     out.write_text(json.dumps(result))
@@ -60,11 +61,13 @@ def run_one(arm: str, raw: dict[str, Any], seed: int) -> None:
 
 
 class Counting(Watcher):
-    """What a run used up to each of its versions: pairs in store, samples trained on, and how many different ones."""
+    """What a run used up to each of its versions: pairs in store, samples trained on, and how many different ones; and
+    why trainings gave no version."""
 
     def __init__(self) -> None:
         self.figures = Figures()
-        self.questions = 0
+        self.refused: list[str] = []
+        self.questions = self._samples = 0
         self.used: list[dict[str, int]] = [{"pairs": 0, "samples": 0, "different": 0}]
         self._pairs = 0
         self._seen: set[int] = set()
@@ -80,8 +83,11 @@ class Counting(Watcher):
             case "training_drawn":
                 samples = event.training_drawn.samples
                 self._seen.update(samples)
-                before = self.used[-1]["samples"]
-                self.used.append({"pairs": self._pairs, "samples": before + len(samples), "different": len(self._seen)})
+                self._samples += len(samples)
+                self.used.append({"pairs": self._pairs, "samples": self._samples, "different": len(self._seen)})
+            case "training_failed":
+                self.refused.append(event.training_failed.reason)
+                self.used.pop()
 
 
 def with_oracle(local: Any, seed: int) -> Any:

@@ -14,11 +14,40 @@ Results = dict[str, list[dict[str, Any]]]
 
 def tables(arms: list[str], seeds: int) -> dict[str, str]:
     """By the name of their markers. An arm without all its runs says how many it has."""
-    results: Results = {}
-    for arm in arms:
-        files = [result_file(arm, seed) for seed in range(seeds)]
-        results[arm] = [json.loads(file.read_text()) for file in files if file.exists()]
+    results = found(arms, seeds)
     return {"accuracy": accuracy(results, seeds), "efficiency": efficiency(results)}
+
+
+def found(arms: list[str], seeds: int) -> Results:
+    """The figures of the runs that there are."""
+    files = {arm: [result_file(arm, seed) for seed in range(seeds)] for arm in arms}
+    return {arm: [json.loads(file.read_text()) for file in of_arm if file.exists()] for arm, of_arm in files.items()}
+
+
+def learning(arms: list[str], seeds: int) -> dict[str, str]:
+    """The table of what one fine-tune learns: accuracy at the end, and what the fine-tunes said of themselves."""
+    head = ["arm", "overall", "new", "old", "worst domain", "sd over domains", "masked", "preference pairs",
+            "trainings refused", "steps", "CPU s"]  # fmt: skip
+    results = found(arms, seeds)
+    rows = [
+        [named(arm, runs, seeds), *ends(runs), *said(runs), *costs(runs)[2:]]
+        for arm, runs in results.items()
+        if len(runs) > 1
+    ]
+    return {"learning": table(head, rows)}
+
+
+def said(runs: list[dict[str, Any]]) -> list[str]:
+    """The share of completion tokens that was masked and the pairs preferred, means over all trainings, and the
+    trainings refused, mean over the runs; a dash for what an arm does not do."""
+    trainings = [training for run in runs for training in run.get("trainings", [])]
+    masked = [training["masked_share"] for training in trainings if "masked_share" in training]
+    pairs = [training["preferences"] for training in trainings if "preferences" in training]
+    return [
+        f"{statistics.mean(masked):.2f}" if masked else "-",
+        f"{statistics.mean(pairs):.0f}" if pairs else "-",
+        f"{statistics.mean(run.get('refused', 0) for run in runs):.1f}",
+    ]
 
 
 def accuracy(results: Results, seeds: int) -> str:

@@ -11,7 +11,7 @@ from bohdi.judges import Judges
 from bohdi_common.core import budget
 from bohdi_common.core.state import BASE_VERSION, RunState
 from bohdi_common.core.tree import ROOT
-from bohdi_common.events.events_pb2 import Event, Refusal, TargetEvaluated
+from bohdi_common.events.events_pb2 import Event, Refusal, TargetEvaluated, TargetPromoted
 
 _WEAKEST = 5
 _SHARE_TO_FORECAST = 0.02
@@ -68,6 +68,7 @@ class Figures:
                         "loss_last": promoted.loss_last,
                         "seconds": promoted.seconds,
                     }
+                    | _of_what_was_learnt(promoted)
                 )
             case "target_evaluated":
                 scored = event.target_evaluated
@@ -76,10 +77,27 @@ class Figures:
                 else:
                     self.accuracy[scored.model, scored.version] = {s.domain: s.accuracy for s in scored.scores}
 
-
     def _refused(self, refused: Iterable[Refusal]) -> None:
         for refusal in refused:
             self.refusals[refusal.what, refusal.gate, refusal.reason] += 1
+
+
+def _of_what_was_learnt(promoted: TargetPromoted) -> dict[str, Any]:
+    """Figures of masking, preferences and held-back samples, each where the training had it."""
+    found: dict[str, Any] = {}
+    if promoted.masked:
+        found["masked_share"] = promoted.masked_share
+        found["masked_share_by_model"] = {m.model: m.masked / max(1, m.tokens) for m in promoted.masked}
+        found["fully_masked"] = promoted.fully_masked
+    if promoted.preferences:
+        found["preferences"] = promoted.preferences
+        found["preference_loss_first"] = promoted.preference_loss_first
+        found["preference_loss_last"] = promoted.preference_loss_last
+    if promoted.held_back:
+        found["held_back"] = promoted.held_back
+        found["held_back_loss_base"] = promoted.held_back_loss_base
+        found["held_back_loss"] = promoted.held_back_loss
+    return found
 
 
 def _task_scores(scored: TargetEvaluated) -> list[dict[str, Any]]:

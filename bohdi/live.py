@@ -134,6 +134,8 @@ def _line(event: Event, state: RunState) -> str:
         case "target_promoted":
             done = event.target_promoted
             loss = f"loss {done.loss_first:.3f} -> {done.loss_last:.3f}"
+            if done.held_back:
+                loss += f", held-back {done.held_back_loss_base:.3f} -> {done.held_back_loss:.3f}"
             return f"{place}: {done.version} promoted, {loss}, {done.seconds:.0f} s"
         case "training_failed":
             return f"{place}: training failed: {event.training_failed.reason}"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bohdi_common.core.held_back import is_held_back
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
@@ -187,7 +188,9 @@ class RecordedRun:
             folder = self.versions.aside(asked.version)
             (folder / "weights").write_text(f"weights of {asked.version}")
             digest = self.versions.publish(asked.version, folder, {"request_hash": asked.request_hash})
-        body = {"version": asked.version, "manifest_digest": digest, "examples": len(asked.samples)}
+        share = asked.settings.training.held_back_share
+        examples = sum(not is_held_back(request.run_id, sample, share) for sample in asked.samples)
+        body = {"version": asked.version, "manifest_digest": digest, "examples": examples}
         return codec.result(request, "training", self.now_us, "target_promoted", body)
 
     def _reply(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> list[str]:

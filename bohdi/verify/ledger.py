@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from bohdi.verify import results
+from bohdi.verify import results, trainings
 from bohdi.verify.arms import NEVER, Arms
 from bohdi.verify.report import Kind, Report
+from bohdi.verify.trainings import Training
 from bohdi_common.core import names
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import BASE_VERSION, Failure
@@ -105,14 +106,6 @@ class Sprout:
     answered: bool = False
     names: tuple[str, ...] = ()
     unavailable: bool = False
-
-
-@dataclass(slots=True)
-class Training:
-    request_hash: str
-    version: str
-    examples: int
-    place: tuple[int, int]
 
 
 class Ledger:
@@ -817,7 +810,9 @@ class Ledger:
             return self._round_over()
         self._report.samples += len(samples)
         self.trainings_asked[body.request_hash] = (self.round, self.step)
-        self.training = Training(body.request_hash, body.version, len(samples), (self.round, self.step))
+        assert self.settings is not None
+        split = trainings.split(self.run_id, samples, self.settings.training.held_back_share)
+        self.training = Training(body.request_hash, body.version, *split, (self.round, self.step))
         return None
 
     def _drawn_for_training(self, body: pb.TrainingDrawn, samples: list[int]) -> Iterator[str]:
@@ -873,16 +868,20 @@ class Ledger:
         training = self._trained(event, "target_promoted", body)
         if training is None:
             return
-        if body.examples != training.examples:
-            self._wrong(Kind.TRAINING, f"trained on {body.examples} samples, asked were {training.examples}")
+        assert self.settings is not None
+        for what in trainings.promoted(self.settings.training, training, body):
+            self._wrong(Kind.TRAINING, what)
         self.versions.append(training.version)
         self.failed_trainings = 0
         self._round_over()
 
     def _training_failed(self, event: pb.Event, body: pb.TrainingFailed) -> None:
-        if self._trained(event, "training_failed", body) is None:
+        training = self._trained(event, "training_failed", body)
+        if training is None:
             return
         assert self.settings is not None
+        for what in trainings.failed(self.settings.training, training, body):
+            self._wrong(Kind.TRAINING, what)
         self._failure(body.failure)
         self.failed_trainings += 1
         if body.failure == Failure.UNAVAILABLE or self.failed_trainings >= self.settings.bandit.training_failures:

@@ -309,7 +309,7 @@ class JudgingSettings(_message.Message):
     def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ..., verdicts: _Optional[int] = ..., judge: _Optional[str] = ..., judges: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., without_own_votes: _Optional[bool] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
-    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp")
+    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp", "stm_perplexity", "dpo_beta", "dpo_learning_rate", "dpo_epochs", "dpo_max_pairs", "held_back_share", "held_back_loss_rise", "packing")
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
     MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -328,6 +328,14 @@ class TrainingSettings(_message.Message):
     LORA_RANK_FIELD_NUMBER: _ClassVar[int]
     LORA_ALPHA_FIELD_NUMBER: _ClassVar[int]
     RAMP_FIELD_NUMBER: _ClassVar[int]
+    STM_PERPLEXITY_FIELD_NUMBER: _ClassVar[int]
+    DPO_BETA_FIELD_NUMBER: _ClassVar[int]
+    DPO_LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    DPO_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    DPO_MAX_PAIRS_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_SHARE_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_LOSS_RISE_FIELD_NUMBER: _ClassVar[int]
+    PACKING_FIELD_NUMBER: _ClassVar[int]
     examples: int
     passes: float
     max_examples: int
@@ -346,7 +354,15 @@ class TrainingSettings(_message.Message):
     lora_rank: int
     lora_alpha: float
     ramp: bool
-    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ...) -> None: ...
+    stm_perplexity: float
+    dpo_beta: float
+    dpo_learning_rate: float
+    dpo_epochs: int
+    dpo_max_pairs: int
+    held_back_share: float
+    held_back_loss_rise: float
+    packing: bool
+    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ..., stm_perplexity: _Optional[float] = ..., dpo_beta: _Optional[float] = ..., dpo_learning_rate: _Optional[float] = ..., dpo_epochs: _Optional[int] = ..., dpo_max_pairs: _Optional[int] = ..., held_back_share: _Optional[float] = ..., held_back_loss_rise: _Optional[float] = ..., packing: _Optional[bool] = ...) -> None: ...
 
 class PathsDrawn(_message.Message):
     __slots__ = ("based_on", "rehearsal", "slots")
@@ -713,7 +729,7 @@ class RehearsalAnswered(_message.Message):
     def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., leader: _Optional[str] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ...) -> None: ...
 
 class TargetPromoted(_message.Message):
-    __slots__ = ("request_hash", "version", "manifest_digest", "examples", "steps", "loss_first", "loss_last", "seconds", "tokens", "trial_answer")
+    __slots__ = ("request_hash", "version", "manifest_digest", "examples", "steps", "loss_first", "loss_last", "seconds", "tokens", "trial_answer", "masked_share", "masked", "fully_masked", "preferences", "preference_loss_first", "preference_loss_last", "held_back", "held_back_loss_base", "held_back_loss")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -724,6 +740,15 @@ class TargetPromoted(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     TRIAL_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    MASKED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
+    FULLY_MASKED_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCES_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCE_LOSS_FIRST_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCE_LOSS_LAST_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_LOSS_BASE_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_LOSS_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     version: str
     manifest_digest: str
@@ -734,19 +759,44 @@ class TargetPromoted(_message.Message):
     seconds: float
     tokens: int
     trial_answer: str
-    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., loss_first: _Optional[float] = ..., loss_last: _Optional[float] = ..., seconds: _Optional[float] = ..., tokens: _Optional[int] = ..., trial_answer: _Optional[str] = ...) -> None: ...
+    masked_share: float
+    masked: _containers.RepeatedCompositeFieldContainer[MaskedTokens]
+    fully_masked: int
+    preferences: int
+    preference_loss_first: float
+    preference_loss_last: float
+    held_back: int
+    held_back_loss_base: float
+    held_back_loss: float
+    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., loss_first: _Optional[float] = ..., loss_last: _Optional[float] = ..., seconds: _Optional[float] = ..., tokens: _Optional[int] = ..., trial_answer: _Optional[str] = ..., masked_share: _Optional[float] = ..., masked: _Optional[_Iterable[_Union[MaskedTokens, _Mapping]]] = ..., fully_masked: _Optional[int] = ..., preferences: _Optional[int] = ..., preference_loss_first: _Optional[float] = ..., preference_loss_last: _Optional[float] = ..., held_back: _Optional[int] = ..., held_back_loss_base: _Optional[float] = ..., held_back_loss: _Optional[float] = ...) -> None: ...
+
+class MaskedTokens(_message.Message):
+    __slots__ = ("model", "tokens", "masked")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    tokens: int
+    masked: int
+    def __init__(self, model: _Optional[str] = ..., tokens: _Optional[int] = ..., masked: _Optional[int] = ...) -> None: ...
 
 class TrainingFailed(_message.Message):
-    __slots__ = ("request_hash", "version", "failure", "reason")
+    __slots__ = ("request_hash", "version", "failure", "reason", "held_back", "held_back_loss_base", "held_back_loss")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_LOSS_BASE_FIELD_NUMBER: _ClassVar[int]
+    HELD_BACK_LOSS_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     version: str
     failure: FailureClass
     reason: str
-    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    held_back: int
+    held_back_loss_base: float
+    held_back_loss: float
+    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., held_back: _Optional[int] = ..., held_back_loss_base: _Optional[float] = ..., held_back_loss: _Optional[float] = ...) -> None: ...
 
 class TargetEvaluated(_message.Message):
     __slots__ = ("model", "version", "benchmark", "scores", "harness", "tasks_digest", "limit")

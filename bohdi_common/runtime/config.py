@@ -185,6 +185,21 @@ class Training(_Section):
     max_tokens: Count = 2048
     lora_rank: Annotated[int, Field(ge=0, le=1024)] = 0
     lora_alpha: Annotated[float, Field(ge=0)] = 32.0
+    stm_perplexity: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    dpo_beta: Annotated[float, Field(ge=0, le=100)] = 0.0
+    dpo_learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-7
+    dpo_epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    dpo_max_pairs: Annotated[int, Field(ge=1, le=500_000)] = 10_000
+    held_back_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    held_back_loss_rise: Annotated[float, Field(ge=0, le=100)] = 0.1
+    packing: bool = False
+
+    @field_validator("stm_perplexity")
+    @classmethod
+    def _perplexity_can_be(cls, value: float) -> float:
+        if 0 < value <= 1:
+            raise ValueError("no perplexity is below 1, so every token would be masked: use 2.5, or 0 for no masking")
+        return value
 
     @model_validator(mode="after")
     def _shares_leave_room(self) -> Self:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from bohdi_common.models.huggingface import (
     positions_of,
     saved_dtype,
 )
-from services.training.job import FineTuned, FineTuning, TrainingDiverged
+from services.training import held_back, masking
+from services.training.job import Example, FineTuned, FineTuning, Masked, Row, TrainingDiverged
 
 # The losses that are reported are means over so many steps.
 _LOSS_WINDOW = 10
@@ -31,46 +32,107 @@ _IGNORED = -100
 
 
 def fine_tune(job: FineTuning) -> FineTuned:
-    """Trains `job.base` on the examples and saves weights and tokenizer in `job.out`, a folder that transformers and
-    vLLM load. With LoRA it holds the adapter alone; one in `job.base` goes on growing.
+    """Trains `job.base` on the examples, then on the preferences, and saves weights and tokenizer in `job.out`, a
+    folder that transformers and vLLM load. With LoRA it holds the adapter alone; one in `job.base` goes on growing.
 
     `stop` is asked and `on_step` (steps done, loss) called after every step. Raises ValueError for what cannot be
-    trained, TrainingDiverged, or TrainingStopped."""
+    trained, TrainingDiverged, TrainingStopped, or TrainingRegressed where the held-back samples say so."""
     started_s = time.monotonic()
     _check(job)
     tokenizer = load_tokenizer(job.base)
     model = _loaded(job)
-    rows = _tokenised(job, tokenizer, positions_of(model))
-    position = {index: at for at, index in enumerate(i for i, row in enumerate(rows) if row is not None)}
-    kept = [row for row in rows if row is not None]
-    order = [position[index] for index in job.order if index in position]
-    if not order:
-        raise ValueError(f"no example has a completion within {job.max_tokens} tokens; raise max_tokens")
+    limit = min(job.max_tokens, positions_of(model) or job.max_tokens)
+    rows = _tokenised(job.examples, tokenizer, limit)
+    gate = _Gate(job, model, tokenizer, limit)
+    learnt = _Learnt.of(job, model, rows)
     # TRL takes seconds to import, which only a training shall pay.
     from services.training.trainer import train
 
-    model, losses = train(job, model, tokenizer, kept, order)
+    model, losses = train(job, model, tokenizer, learnt.rows, learnt.order)
+    pairs, preference_losses = 0, [0.0]
+    if job.dpo_beta > 0:
+        model, pairs, preference_losses = _preferred(job, model, tokenizer, limit, len(losses))
     _average(model, job)
     _check_weights(model)
+    gate.check(model)
     _save(model, job)
     tokenizer.save_pretrained(job.out)
     return FineTuned(
         steps=len(losses),
         first_loss=_mean(losses[:_LOSS_WINDOW]),
         last_loss=_mean(losses[-_LOSS_WINDOW:]),
-        tokens=job.epochs * sum(len(kept[at].ids) for at in order),
+        tokens=job.epochs * sum(len(learnt.rows[at].ids) for at in learnt.order),
         too_long=sum(row is None or row.cut for row in rows),
         seconds=time.monotonic() - started_s,
+        masked=learnt.masked,
+        fully_masked=learnt.fully_masked,
+        preferences=pairs,
+        preference_first_loss=_mean(preference_losses[:_LOSS_WINDOW]),
+        preference_last_loss=_mean(preference_losses[-_LOSS_WINDOW:]),
+        held_back=len(gate.rows),
+        held_back_loss_base=gate.base,
+        held_back_loss=gate.new,
     )
 
 
 @dataclass(frozen=True)
-class Row:
-    """One tokenised example. Labels are -100 on the prompt; `cut` when it did not fit."""
+class _Learnt:
+    """The rows that are trained on, their order, and what masking took."""
 
-    ids: list[int]
-    labels: list[int]
-    cut: bool
+    rows: list[Row]
+    order: list[int]
+    masked: Mapping[str, Masked]
+    fully_masked: int
+
+    @classmethod
+    def of(cls, job: FineTuning, model: Any, rows: Sequence[Row | None]) -> _Learnt:
+        """Of the rows those with something to learn. Raises ValueError when there is none in the order."""
+        fitting = {index: row for index, row in enumerate(rows) if row is not None}
+        masked: Mapping[str, Masked] = {}
+        if job.stm_perplexity > 0:
+            authors = [job.examples[index].author for index in fitting]
+            found, masked = masking.masked(model, list(fitting.values()), authors, job.stm_perplexity, job.stop)
+            fitting = dict(zip(fitting, found, strict=True))
+        kept = {index: row for index, row in fitting.items() if masking.carries_loss(row)}
+        position = {index: at for at, index in enumerate(kept)}
+        order = [position[index] for index in job.order if index in position]
+        if not order and any(index in fitting for index in job.order):
+            raise ValueError(
+                f"every token of every example has a perplexity above {job.stm_perplexity:g}: raise stm_perplexity"
+            )
+        if not order:
+            raise ValueError(f"no example has a completion within {job.max_tokens} tokens; raise max_tokens")
+        return cls(list(kept.values()), order, masked, len(fitting) - len(kept))
+
+
+class _Gate:
+    """The loss on the held-back samples, before and after. `rows` is empty where there are too few to measure."""
+
+    def __init__(self, job: FineTuning, model: Any, tokenizer: Any, limit: int) -> None:
+        self._job = job
+        found = [row for row in _tokenised(job.held_back, tokenizer, limit) if row is not None]
+        self.rows = found if len(found) >= held_back.FEWEST else []
+        self.base = held_back.loss_on(model, self.rows, "the base version", job.stop) if self.rows else 0.0
+        self.new = 0.0
+
+    def check(self, model: Any) -> None:
+        """Measures the trained model. Raises TrainingRegressed or TrainingDiverged."""
+        if self.rows:
+            self.new = held_back.loss_on(model, self.rows, "the new version", self._job.stop)
+            held_back.check(len(self.rows), self.base, self.new, self._job.held_back_loss_rise)
+
+
+def _preferred(job: FineTuning, model: Any, tokenizer: Any, limit: int, before: int) -> tuple[Any, int, list[float]]:
+    """The model after the preferences, the number of pairs, and the losses; as it came where there is no pair."""
+    from services.training.preferences import prefer
+
+    better = _tokenised([Example(p.messages, p.better) for p in job.preferences], tokenizer, limit)
+    worse = _tokenised([Example(p.messages, p.worse) for p in job.preferences], tokenizer, limit)
+    pairs = [(b, w) for b, w in zip(better, worse, strict=True) if b and w and b.ids != w.ids]
+    if not pairs:
+        return model, 0, [0.0]
+    model, losses = prefer(job, model, tokenizer, pairs, before)
+    return model, len(pairs), losses
 
 
 def _check(job: FineTuning) -> None:
@@ -86,11 +148,12 @@ def _check(job: FineTuning) -> None:
         )
 
 
-def _tokenised(job: FineTuning, tokenizer: Any, positions: int | None) -> list[Row | None]:
-    """Every unique example through the chat template, once; None where nothing of the completion fits."""
-    limit = job.max_tokens if positions is None else min(job.max_tokens, positions)
-    asked = [example.messages for example in job.examples]
-    told = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in job.examples]
+def _tokenised(examples: Sequence[Example], tokenizer: Any, limit: int) -> list[Row | None]:
+    """Every example through the chat template; None where nothing of the completion is within `limit` tokens."""
+    if not examples:
+        return []
+    asked = [example.messages for example in examples]
+    told = [[*e.messages, {"role": "assistant", "content": e.completion}] for e in examples]
     prompts = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     wholes = tokenizer.apply_chat_template(told, tokenize=False)
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]

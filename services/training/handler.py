@@ -24,7 +24,14 @@ from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, ModelRef, ModelRefused, Sampling
 from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import Clock, wall_clock_us
-from services.training.job import Example, FineTuned, FineTuning, TrainingDiverged, TrainingStopped
+from services.training.job import (
+    FineTuned,
+    FineTuning,
+    TrainingDiverged,
+    TrainingRegressed,
+    TrainingStopped,
+)
+from services.training.lessons import Lessons, lessons_of
 from services.training.samples import MissingSample, Samples
 
 _log = logging.getLogger("bohdi")
@@ -56,9 +63,15 @@ class Training:
             about = await self._trained(event.run_id, asked)
             await self._served(event.run_id, asked)
             trial = await self._trial(event.run_id, asked)
-        except (TrainingDiverged, MissingSample, ModelRefused, ValueError, OSError) as error:
+        except (TrainingDiverged, TrainingRegressed, MissingSample, ModelRefused, ValueError, OSError) as error:
             _log.error("the training of %s failed: %s", asked.version, error)
             body = {"version": asked.version, "failure": Failure.REJECTED.value, "reason": str(error)[:500]}
+            if isinstance(error, TrainingRegressed):
+                body |= {
+                    "held_back": error.samples,
+                    "held_back_loss_base": error.base,
+                    "held_back_loss": error.new,
+                }
             return [codec.result(event, self.name, self.clock(), "training_failed", body)]
         manifest = self.store_of(event.run_id).path(asked.version) / MANIFEST
         digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
@@ -84,7 +97,7 @@ class Training:
 
     def _train(self, run_id: str, asked: TrainingRequested, stop: threading.Event) -> dict[str, Any]:
         settings = asked.settings.training
-        examples, order = self._examples(run_id, asked)
+        lessons = self._lessons(run_id, asked)
         target, versions = asked.settings.target, self.store_of(run_id)
         out = versions.aside(asked.version)
         done = self.fine_tune(
@@ -92,8 +105,8 @@ class Training:
                 base=self.folder_of(ModelRef.of(target, asked.base_version, run_id)),
                 root=self.folder_of(ModelRef.of(target, BASE_VERSION, run_id)),
                 out=out,
-                examples=examples,
-                order=order,
+                examples=lessons.examples,
+                order=lessons.order,
                 batch=settings.batch,
                 epochs=settings.epochs,
                 learning_rate=settings.learning_rate,
@@ -104,31 +117,29 @@ class Training:
                 max_tokens=settings.max_tokens,
                 lora_rank=settings.lora_rank,
                 lora_alpha=settings.lora_alpha,
+                stm_perplexity=settings.stm_perplexity,
+                packing=settings.packing,
+                preferences=lessons.preferences,
+                dpo_beta=settings.dpo_beta,
+                dpo_learning_rate=settings.dpo_learning_rate,
+                dpo_epochs=settings.dpo_epochs,
+                held_back=lessons.held_back,
+                held_back_loss_rise=settings.held_back_loss_rise,
                 average_with=[self.folder_of(ModelRef.of(target, v, run_id)) for v in asked.average_with],
                 seed=int(asked.request_hash, 16) % 2**_SEED_BITS,
                 stop=stop.is_set,
                 on_step=self.on_step,
             )
         )
-        figures = {
-            "examples": len(order),
-            "steps": done.steps,
-            "loss_first": done.first_loss,
-            "loss_last": done.last_loss,
-            "seconds": done.seconds,
-            "tokens": done.tokens,
-        }
+        figures = _figures(len(lessons.order), done)
         versions.publish(asked.version, out, {"request_hash": asked.request_hash, "figures": figures})
         return figures
 
-    def _examples(self, run_id: str, asked: TrainingRequested) -> tuple[list[Example], list[int]]:
-        """Every sample once, and the order in which they are seen. Raises MissingSample."""
-        unique = sorted(set(asked.samples))
+    def _lessons(self, run_id: str, asked: TrainingRequested) -> Lessons:
+        """Raises MissingSample, and ValueError when all samples are held back."""
         prompt = prompts.load(asked.settings.prompts)
-        found = self.samples.fetch(run_id, unique)
-        examples = [Example(prompt.ask_answer(found[seq].question), found[seq].answer) for seq in unique]
-        position = {seq: index for index, seq in enumerate(unique)}
-        return examples, [position[seq] for seq in asked.samples]
+        found = self.samples.fetch(run_id, sorted(set(asked.samples)))
+        return lessons_of(run_id, asked, found, prompt.ask_answer)
 
     async def _served(self, run_id: str, asked: TrainingRequested) -> None:
         """The new version can be asked, before anybody is told of it."""
@@ -137,7 +148,7 @@ class Training:
         await self.models.serve(ModelRef.of(target, asked.version, run_id), before)
 
     async def _trial(self, run_id: str, asked: TrainingRequested) -> str:
-        """What the new version answers to a question it was trained on: it loads, and it speaks."""
+        """What the new version answers to the first question drawn: it loads, and it speaks."""
         first = next(iter(self.samples.fetch(run_id, [asked.samples[0]]).values()))
         messages = prompts.load(asked.settings.prompts).ask_answer(first.question)
         sampling = Sampling(asked.settings.harvest.answer_max_tokens)
@@ -147,3 +158,29 @@ class Training:
         if not text:
             raise ModelRefused(f"{asked.version} gives no answer")
         return text
+
+
+def _figures(examples: int, done: FineTuned) -> dict[str, Any]:
+    """What TargetPromoted says of a fine-tune on so many draws, by its fields."""
+    tokens = sum(counts.tokens for counts in done.masked.values())
+    masked = sum(counts.masked for counts in done.masked.values())
+    return {
+        "examples": examples,
+        "steps": done.steps,
+        "loss_first": done.first_loss,
+        "loss_last": done.last_loss,
+        "seconds": done.seconds,
+        "tokens": done.tokens,
+        "masked_share": masked / tokens if tokens else 0.0,
+        "masked": [
+            {"model": model, "tokens": counts.tokens, "masked": counts.masked}
+            for model, counts in sorted(done.masked.items())
+        ],
+        "fully_masked": done.fully_masked,
+        "preferences": done.preferences,
+        "preference_loss_first": done.preference_first_loss,
+        "preference_loss_last": done.preference_last_loss,
+        "held_back": done.held_back,
+        "held_back_loss_base": done.held_back_loss_base,
+        "held_back_loss": done.held_back_loss,
+    }

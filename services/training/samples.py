@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.events_pb2 import Event, HarvestJudged
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import LogReader
 from bohdi_common.runtime.feedback import feedback_events
@@ -19,8 +20,12 @@ class MissingSample(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
+    """`author` is the model that wrote the answer; `worse` an answer that the judges did not choose, "" for none."""
+
     question: str
     answer: str
+    author: str
+    worse: str = ""
 
 
 class Samples:
@@ -59,7 +64,26 @@ def sample_of(event: Event) -> Sample:
     match event.WhichOneof("body"):
         case "harvest_judged" if event.harvest_judged.counted:
             judged = event.harvest_judged
-            return Sample(judged.question, judged.answers[judged.best].text)
+            best = judged.answers[judged.best]
+            return Sample(judged.question, best.text, best.model, worse_answer(judged))
         case "rehearsal_answered":
-            return Sample(event.rehearsal_answered.question, event.rehearsal_answered.answer.text)
+            answer = event.rehearsal_answered.answer
+            return Sample(event.rehearsal_answered.question, answer.text, answer.model)
     raise MissingSample(f"event {event.event_id} is no sample")
+
+
+def worse_answer(judged: HarvestJudged) -> str:
+    """The answer to put against the best one of a counted harvest: the target's own where it lost, else the one with
+    the fewest of the votes that count, of several the first. Empty when all who answered said the same."""
+    best = judged.answers[judged.best].text
+    others = [
+        number for number, answer in enumerate(judged.answers) if not answer.failed and answer.text not in ("", best)
+    ]
+    if not others:
+        return ""
+    if judged.reward and others[0] == 0:  # the target's answer is the first
+        return judged.answers[0].text
+    votes = Counter(verdict.choice for verdict in judged.verdicts if verdict.counted)
+    # Of identical answers the first stands for all, and has their votes.
+    first = {judged.answers[number].text: number for number in reversed(others)}
+    return judged.answers[min(first.values(), key=lambda number: (votes[number], number))].text

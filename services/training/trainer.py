@@ -11,8 +11,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from services.training.finetune import Row
-from services.training.job import FineTuning, TrainingDiverged, TrainingStopped
+from services.training.job import FineTuning, Row, TrainingDiverged, TrainingStopped
+from services.training.packing import check_sound, rows_per_pass
 from services.training.recipe import optimizer_for, schedule_for
 
 # Rows times the token limit of one forward and backward; a larger batch is made of several (gradient accumulation).
@@ -26,8 +26,10 @@ def train(
     job: FineTuning, model: Any, tokenizer: Any, rows: Sequence[Row], order: Sequence[int]
 ) -> tuple[Any, list[float]]:
     """Trains what is trainable of `model` on `rows` in `order`; returns the model on the CPU and the loss of every
-    step. Raises TrainingDiverged or TrainingStopped."""
+    step. Raises TrainingDiverged, TrainingStopped, or ValueError for a model whose rows cannot be packed."""
     set_seed(job.seed)
+    if job.packing:
+        check_sound(model, rows, tokenizer.pad_token_id)
     optimizer = optimizer_for(
         model,
         learning_rate=job.learning_rate,
@@ -36,10 +38,10 @@ def train(
     )
     steps = job.epochs * math.ceil(len(order) / job.batch)
     schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
-    watch = _Watch(job)
+    watch = Watch(job)
     trainer = _Trainer(
         model=model,
-        args=_settings(job),
+        args=_settings(job, [len(rows[at].ids) for at in order]),
         train_dataset=_dataset(rows, order),
         processing_class=tokenizer,
         optimizers=(optimizer, schedule),
@@ -72,56 +74,68 @@ class _Trainer(SFTTrainer):
         return 0
 
 
-class _Watch(TrainerCallback):
-    """Tells the job of every step and asks whether to go on."""
+class Watch(TrainerCallback):
+    """Tells the job of every step and asks whether to go on. `before`: steps that another trainer did already."""
 
-    trainer: _Trainer
+    trainer: Any
 
-    def __init__(self, job: FineTuning) -> None:
+    def __init__(self, job: FineTuning, before: int = 0) -> None:
         self._job = job
+        self._before = before
         self.losses: list[float] = []
         self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.losses.append(self.trainer.step_loss)
         self.trainer.step_loss = 0.0
-        self._job.on_step(state.global_step, self.losses[-1])
+        self._job.on_step(self._before + state.global_step, self.losses[-1])
         self.stopped = state.global_step < state.max_steps and self._job.stop()
         control.should_training_stop = control.should_training_stop or self.stopped
 
 
-def _settings(job: FineTuning) -> SFTConfig:
-    on_gpu = torch.cuda.is_available()
-    rows_per_pass = _rows_per_pass(job.batch, job.max_tokens)
+def _settings(job: FineTuning, lengths: Sequence[int]) -> SFTConfig:
+    """`lengths`: tokens of the rows in the order of training."""
+    rows = rows_per_pass(lengths, job.batch, MAX_TOKENS_PER_PASS) if job.packing else padded_rows(job, job.max_tokens)
     return SFTConfig(
-        output_dir=str(job.out),
-        per_device_train_batch_size=rows_per_pass,
-        gradient_accumulation_steps=job.batch // rows_per_pass,
+        **arguments(job, rows),
         num_train_epochs=job.epochs,
-        max_grad_norm=_MAX_GRADIENT_NORM,
-        train_sampling_strategy="sequential",
         completion_only_loss=True,
         dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        use_cpu=not on_gpu,
-        bf16=on_gpu,
-        gradient_checkpointing=on_gpu,
-        seed=job.seed,
-        report_to="none",
-        eval_strategy="no",
-        save_strategy="no",
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=on_gpu,
+        padding_free=job.packing,
+        max_length=None,  # rows are cut already
     )
 
 
-def _rows_per_pass(batch: int, max_tokens: int) -> int:
-    """The largest divisor of `batch` that keeps a pass within MAX_TOKENS_PER_PASS; one row at least."""
-    fits = max(1, MAX_TOKENS_PER_PASS // max_tokens)
-    return max(rows for rows in range(1, batch + 1) if batch % rows == 0 and rows <= fits)
+def arguments(job: FineTuning, rows: int) -> dict[str, Any]:
+    """What every trainer here is told, with `rows` a pass and as many passes as make a batch."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(job.out),
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": job.batch // rows,
+        "max_grad_norm": _MAX_GRADIENT_NORM,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu,
+        "gradient_checkpointing": on_gpu,
+        "seed": job.seed,
+        "report_to": "none",
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def padded_rows(job: FineTuning, tokens: int) -> int:
+    """The largest divisor of `batch` that keeps a pass of items of up to `tokens` within MAX_TOKENS_PER_PASS; one item
+    at least."""
+    fits = max(1, MAX_TOKENS_PER_PASS // tokens)
+    return max(rows for rows in range(1, job.batch + 1) if job.batch % rows == 0 and rows <= fits)
 
 
 def _dataset(rows: Sequence[Row], order: Sequence[int]) -> datasets.Dataset:

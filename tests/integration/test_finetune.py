@@ -232,7 +232,7 @@ def test_an_example_too_long_is_cut_and_one_with_no_completion_left_is_left_out(
         replace(job, examples=[*EXAMPLES, rambling, endless], order=[0, 16, 17, 1], batch=4, max_tokens=500)
     )
     assert (done.steps, done.too_long) == (1, 2)
-    rows = finetune._tokenised(replace(job, examples=[rambling]), load_tokenizer(job.base), POSITIONS)
+    rows = finetune._tokenised([rambling], load_tokenizer(job.base), min(job.max_tokens, POSITIONS))
     assert [len(row.ids) for row in rows if row] == [job.max_tokens]
 
 

@@ -52,6 +52,9 @@ def test_there_are_shipped_configurations() -> None:
         ({"bandit": {"sharpness": -1}}, "x.yaml: bandit.sharpness: "),
         ({"bandit": {"introspection": "on"}}, "x.yaml: bandit.introspection: "),
         ({"training": {"learning_rate": "fast"}}, "x.yaml: training.learning_rate: "),
+        ({"training": {"stm_perplexity": 0.5}}, "x.yaml: training.stm_perplexity: no perplexity is below 1"),
+        ({"training": {"held_back_share": 0.6}}, "x.yaml: training.held_back_share: "),
+        ({"training": {"dpo_beta": -1}}, "x.yaml: training.dpo_beta: "),
         ({"prompts": "none-v0"}, "x.yaml: prompts: there is no such prompt set"),
         ({"sources": []}, "x.yaml: sources: "),
         ({"evaluation": {}}, "x.yaml: evaluation: it asks for nothing"),
@@ -145,6 +148,13 @@ def test_the_paper_preset_has_the_published_values() -> None:
     assert (paper.judging.mode, paper.judging.both_orders, paper.judging.top_p) == ("leader", False, 0.95)
     assert (paper.harvest.answer_top_p, paper.harvest.question_top_p, paper.harvest.question_samples) == (0.8, 0.95, 5)
     assert (paper.sprout.samples, paper.sprout.top_p) == (5, 0.95)
+
+
+def test_what_a_fine_tune_may_also_do_is_off_unless_asked_for() -> None:
+    for preset in ("default", "paper"):
+        training = config(preset=preset).training
+        off = (training.stm_perplexity, training.dpo_beta, training.held_back_share, training.packing)
+        assert off == (0.0, 0.0, 0.0, False)
 
 
 def test_a_preset_gives_way_to_what_the_file_says() -> None:

@@ -22,7 +22,7 @@ from bohdi_common.core.evolve import evolve
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import Failure, RunState, state_sha256
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.events_pb2 import Event, TrainingFailed
 from bohdi_common.models.versions import VersionStore
 from tests.recorded_run import RecordedRun, settings
 
@@ -70,6 +70,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "twice": 0.1,
         "settings": settings(5, bandit={"lockstep": True}),
     },
+    "samples that are held back": {"settings": settings(5, training={"held_back_share": 0.3})},
     "training that grows": {"settings": settings(5, training={"passes": 0, "examples": 9, "ramp": True})},
     "paused, resumed and killed": {"away": 0.04, "disturbed": 0.1},
     "paused, resumed and killed in lockstep": {
@@ -369,6 +370,27 @@ def a_promotion_of_fewer_samples_than_were_asked(log: Log) -> int:
     return at
 
 
+@corruption(Kind.TRAINING)
+def held_back_samples_measured_though_none_are_held_back(log: Log) -> int:
+    at = first(log, "target_promoted")
+    log[at].target_promoted.held_back = 8
+    return at
+
+
+@corruption(Kind.TRAINING)
+def masked_tokens_though_masking_is_off(log: Log) -> int:
+    at = first(log, "target_promoted")
+    log[at].target_promoted.masked.add(model="a", tokens=10, masked=0)
+    return at
+
+
+@corruption(Kind.TRAINING)
+def preferences_though_there_is_no_beta(log: Log) -> int:
+    at = first(log, "target_promoted")
+    log[at].target_promoted.preferences = 1
+    return at
+
+
 @corruption(Kind.VERSION)
 def a_harvest_by_a_version_that_was_never_promoted(log: Log) -> int:
     at = first(log, "harvest_judged")
@@ -525,6 +547,47 @@ def test_finds_and_places(sentence: str, lockstep: bool) -> None:
     log = copy(recorded(lockstep).feedback)
     at = corrupt(log)
     assert (f"feedback offset {at}, run sequence {at} of run", kind) in {(p.where, p.kind) for p in found(log)}
+
+
+LEARNING = settings(5, training={"held_back_share": 0.3, "stm_perplexity": 2.5, "dpo_beta": 0.1, "dpo_max_pairs": 5})
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"held_back": 1, "held_back_loss_base": 1.0, "held_back_loss": 1.05}, ""),
+        ({"held_back": 1, "held_back_loss_base": 1.0, "held_back_loss": 1.2}, "promoted, though the held-back loss"),
+        ({"held_back": 10_000, "held_back_loss_base": 1.0, "held_back_loss": 0.5}, "10000 held-back samples measured"),
+        ({"held_back_loss": 0.5}, "a held-back loss without held-back samples"),
+        ({"held_back": 1, "held_back_loss_base": float("nan"), "held_back_loss": 0.5}, "cannot be"),
+        ({"masked": [{"model": "a", "tokens": 4, "masked": 1}], "masked_share": 0.25}, ""),
+        ({"masked": [{"model": "a", "tokens": 4, "masked": 1}], "masked_share": 0.5}, "a masked share of 0.5"),
+        ({"masked": [{"model": "a", "tokens": 4, "masked": 5}], "masked_share": 1.25}, "more tokens masked"),
+        ({"preferences": 5}, ""),
+        ({"preferences": 6}, "6 preference pairs"),
+    ],
+)
+def test_what_a_promotion_says_of_its_training_must_agree(said: dict[str, Any], wrong: str) -> None:
+    run = RecordedRun(seed=5, settings=LEARNING)
+    run.run()
+    log = copy(run.feedback)
+    at = first(log, "target_promoted")
+    log[at].target_promoted.MergeFrom(type(log[at].target_promoted)(**said))
+    assert [wrong in problem.what for problem in found(log)] == [True] * bool(wrong)
+
+
+@pytest.mark.parametrize(("loss", "problems_of_it"), [(1.2, 0), (1.05, 1)])
+def test_a_refusal_of_the_gate_must_be_borne_out_by_its_losses(loss: float, problems_of_it: int) -> None:
+    run = RecordedRun(seed=5, settings=LEARNING)
+    run.run()
+    log = copy(run.feedback)[: first(run.feedback, "target_promoted") + 1]
+    promoted, failure = log[-1].target_promoted, Failure.REJECTED.value
+    asked = {"request_hash": promoted.request_hash, "version": promoted.version, "failure": failure}
+    losses = {"held_back": 1, "held_back_loss_base": 1.0, "held_back_loss": loss}
+    log[-1].ClearField("target_promoted")
+    log[-1].training_failed.MergeFrom(TrainingFailed(**asked, **losses))
+    log[-1].event_id = derived_id(log[-1].run_id, "training_failed", asked["request_hash"])
+    assert len(found(log)) == problems_of_it
 
 
 @pytest.mark.parametrize(

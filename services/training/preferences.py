@@ -1,0 +1,115 @@
+"""Direct preference optimisation (arXiv 2305.18290) after the supervised fine-tune: TRL's DPOTrainer, on pairs of the
+answer that the judges found best and one that they did not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, set_seed
+from trl import DPOConfig, DPOTrainer
+
+from services.training.job import FineTuning, Row, TrainingDiverged, TrainingStopped
+from services.training.recipe import optimizer_for, schedule_for
+from services.training.trainer import Watch, arguments, padded_rows
+
+_IGNORED = -100
+
+
+def prefer(
+    job: FineTuning, model: Any, tokenizer: Any, pairs: Sequence[tuple[Row, Row]], before: int
+) -> tuple[Any, list[float]]:
+    """Trains `model` to prefer the first row of each pair to the second, over what it preferred when it came, in the
+    order given, `dpo_epochs` times; returns it on the CPU and the loss of every step. `before`: steps done already. A
+    model under an adapter is trained in that adapter. Raises TrainingDiverged or TrainingStopped."""
+    set_seed(job.seed)
+    optimizer = optimizer_for(
+        model, learning_rate=job.dpo_learning_rate, muon_learning_rate=0.0, weight_decay=job.weight_decay
+    )
+    steps = job.dpo_epochs * math.ceil(len(pairs) / job.batch)
+    schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
+    watch = Watch(job, before)
+    trainer = _PreferenceTrainer(
+        job,
+        model=model,
+        args=_settings(job),
+        train_dataset=_dataset(pairs),
+        processing_class=tokenizer,
+        optimizers=(optimizer, schedule),
+        callbacks=[watch],
+    )
+    watch.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    if watch.stopped:
+        raise TrainingStopped(f"stopped after {len(watch.losses)} of {steps} steps on preferences")
+    trained = trainer.model.cpu()
+    if job.lora_rank > 0:
+        trained.delete_adapter("ref")  # TRL's copy of the adapter as it came
+    return trained, watch.losses
+
+
+class _PreferenceTrainer(DPOTrainer):
+    """Takes pairs that are tokenised, as the supervised rows are; keeps each step's loss and stops at one that is not
+    finite."""
+
+    step_loss = 0.0
+
+    def __init__(self, job: FineTuning, **kwargs: Any) -> None:
+        self._job = job
+        super().__init__(**kwargs)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(*args, **kwargs)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"the loss on preferences is {value} at step {self.state.global_step + 1}")
+        self.step_loss += value / self.current_gradient_accumulation_steps
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted, as in the supervised trainer."""
+        return 0
+
+    def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """As TRL's, but it can be stopped, and leaves no progress bar and no cache file."""
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False):
+            if self._job.stop():
+                raise TrainingStopped("stopped while preferences were scored")
+            found.append(self.compute_ref_log_probs(self.model, self._prepare_inputs(batch)))
+        for column, scores in zip(("ref_chosen_logps", "ref_rejected_logps"), zip(*found, strict=True), strict=True):
+            dataset = dataset.add_column(column, torch.cat(scores).tolist())
+        return dataset
+
+
+def _settings(job: FineTuning) -> DPOConfig:
+    return DPOConfig(
+        **arguments(job, padded_rows(job, 2 * job.max_tokens)),
+        num_train_epochs=job.dpo_epochs,
+        beta=job.dpo_beta,
+        max_length=None,  # rows are cut already
+        precompute_ref_log_probs=True,  # else a second model stays in memory
+    )
+
+
+def _dataset(pairs: Sequence[tuple[Row, Row]]) -> datasets.Dataset:
+    columns: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    for better, worse in pairs:
+        start = min(_start(better), _start(worse))
+        columns["prompt_ids"].append(better.ids[:start])
+        columns["chosen_ids"].append(better.ids[start:])
+        columns["rejected_ids"].append(worse.ids[start:])
+    return datasets.Dataset.from_dict(columns)
+
+
+def _start(row: Row) -> int:
+    """Where the completion begins."""
+    return next(at for at, label in enumerate(row.labels) if label != _IGNORED)

@@ -1,0 +1,224 @@
+"""Training: which samples are learnt, preferred or held back, and what the outcome says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bohdi_common.core.held_back import is_held_back
+from bohdi_common.core.state import Failure
+from bohdi_common.events import events_pb2 as pb
+from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.models.versions import MANIFEST, VersionStore
+from bohdi_common.runtime.shell import record_of
+from services.training.handler import Training
+from services.training.job import FineTuned, FineTuning, Masked, TrainingRegressed
+from services.training.lessons import Lessons, lessons_of
+from services.training.samples import Sample, Samples, sample_of, worse_answer
+from tests.unit.script import Script, request
+
+RUN = "run"
+
+
+def judged(*texts: str, best: int = 1, votes: tuple[int, ...] = (), question: str = "Why?") -> pb.HarvestJudged:
+    """A counted harvest: the target's answer first, then those of a, b, c. `votes`: the choices that count."""
+    return pb.HarvestJudged(
+        question=question,
+        answers=[pb.Answer(model=m, text=t) for m, t in zip(("target", "a", "b", "c"), texts, strict=False)],
+        verdicts=[pb.Verdict(choice=choice, counted=True) for choice in votes],
+        counted=True,
+        best=best,
+        reward=int(texts[best] != texts[0]),
+    )
+
+
+# ---- samples ---------------------------------------------------------------------------------------------------
+
+
+def test_a_harvests_sample_is_its_best_answer_with_its_author() -> None:
+    sample = sample_of(pb.Event(harvest_judged=judged("no", "yes", "maybe", best=2)))
+    assert (sample.question, sample.answer, sample.author) == ("Why?", "maybe", "b")
+
+
+def test_a_rehearsals_sample_is_the_targets_answer_and_has_no_worse_one() -> None:
+    rehearsed = pb.RehearsalAnswered(question="Why?", answer=pb.Answer(model="target", text="so"))
+    assert sample_of(pb.Event(rehearsal_answered=rehearsed)) == Sample("Why?", "so", "target", "")
+
+
+@pytest.mark.parametrize(
+    ("harvest", "worse"),
+    [
+        (judged("no", "yes", "never", votes=(1, 1, 0)), "no"),  # the target lost: its own answer, votes or not
+        (judged("yes", "no", "never", best=0, votes=(0, 0, 1)), "never"),  # it won: the one with fewest votes
+        (judged("yes", "no", "never", best=0, votes=(0, 0)), "no"),  # of several the first
+        (judged("yes", "no", "never", "never", best=0, votes=(0, 2, 1)), "no"),  # twins have the votes of the first
+        (judged("yes", "yes", "yes", best=0), ""),
+        (judged("yes", "", "no", best=0), "no"),  # nothing said is no answer
+        (judged("", "yes", "no", votes=(1,)), "no"),
+    ],
+)
+def test_the_worse_answer_is_the_targets_that_lost_or_the_one_with_fewest_votes(
+    harvest: pb.HarvestJudged, worse: str
+) -> None:
+    assert worse_answer(harvest) == worse
+
+
+def test_an_answer_that_took_no_part_is_not_the_worse_one() -> None:
+    harvest = judged("cut off", "yes", "no")
+    harvest.answers[0].failed = "away"
+    assert worse_answer(harvest) == "no"
+
+
+# ---- what is held back -----------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.integers(0, 10**9), st.floats(0, 1), st.floats(0, 1))
+def test_what_a_share_holds_back_a_larger_one_does_too(run_id: str, sequence: int, one: float, other: float) -> None:
+    less, more = sorted((one, other))
+    assert not is_held_back(run_id, sequence, less) or is_held_back(run_id, sequence, more)
+    assert not is_held_back(run_id, sequence, 0.0)
+    assert is_held_back(run_id, sequence, 1.0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_about_the_share_is_held_back_and_other_samples_in_another_run(share: float) -> None:
+    held = {sequence for sequence in range(4000) if is_held_back(RUN, sequence, share)}
+    assert len(held) / 4000 == pytest.approx(share, abs=0.03)
+    assert held != {sequence for sequence in range(4000) if is_held_back("another", sequence, share)}
+
+
+# ---- lessons ---------------------------------------------------------------------------------------------------
+
+
+def lessons(samples: list[int], found: dict[int, Sample], **training: Any) -> Lessons:
+    asked = request("training_requested", {"samples": samples}, training=training).training_requested
+    return lessons_of(RUN, asked, found, lambda question: [{"role": "user", "content": question}])
+
+
+def numbered(count: int) -> dict[int, Sample]:
+    return {n: Sample(f"q{n}", f"a{n}", "a", f"w{n}" if n % 2 else "") for n in range(count)}
+
+
+def test_without_options_every_draw_is_learnt_in_its_order() -> None:
+    told = lessons([3, 1, 3, 0], {n: numbered(4)[n] for n in (0, 1, 3)})
+    assert [told.examples[at].completion for at in told.order] == ["a3", "a1", "a3", "a0"]
+    assert told.preferences == told.held_back == []
+
+
+@given(st.lists(st.integers(0, 59), min_size=40, max_size=80))
+def test_a_sample_is_either_learnt_or_held_back(samples: list[int]) -> None:
+    found = {n: numbered(60)[n] for n in set(samples)}
+    told = lessons(samples, found, held_back_share=0.3, dpo_beta=0.1)
+    learnt = [told.examples[at].completion for at in told.order]
+    held = {example.completion for example in told.held_back}
+    assert learnt == [f"a{n}" for n in samples if not is_held_back(RUN, n, 0.3)]
+    assert held == {f"a{n}" for n in samples if is_held_back(RUN, n, 0.3)}
+    assert held.isdisjoint(pair.better for pair in told.preferences)
+
+
+def test_preferences_are_different_pairs_as_drawn_first_and_bounded() -> None:
+    told = lessons([5, 2, 1, 5, 3, 1], numbered(6), dpo_beta=0.1)
+    assert [(pair.better, pair.worse) for pair in told.preferences] == [("a5", "w5"), ("a1", "w1"), ("a3", "w3")]
+    assert [p.better for p in lessons([5, 2, 1, 3], numbered(6), dpo_beta=0.1, dpo_max_pairs=2).preferences] == [
+        "a5",
+        "a1",
+    ]
+
+
+def test_when_all_samples_are_held_back_the_share_is_named() -> None:
+    held = next(n for n in range(100) if is_held_back(RUN, n, 0.5))
+    with pytest.raises(ValueError, match=r"all 1 samples drawn are held back: lower training\.held_back_share"):
+        lessons([held], {held: Sample("q", "a", "a")}, held_back_share=0.5)
+
+
+# ---- the handler -----------------------------------------------------------------------------------------------
+
+Outcome = Callable[..., Any]
+
+
+@pytest.fixture
+async def outcome(tmp_path: Path) -> AsyncIterator[Outcome]:
+    """The event that comes of a training on the four harvests of a log, by a fine-tune that the test gives."""
+    log = SqliteLog.open(tmp_path / "log", create=True)
+    for n in range(4):
+        body = judged("no", f"yes {n}", question=f"q{n}")
+        event = pb.Event(event_id=str(n), run_id=RUN, schema_version=1, producer="judging", harvest_judged=body)
+        await log.append([record_of(event)])
+    versions = VersionStore(tmp_path / "versions")
+
+    async def handled(fine_tune: Callable[[FineTuning], FineTuned], **training: Any) -> pb.Event:
+        service = Training(
+            Script(lambda model, prompt: "it speaks"),
+            Samples(lambda _: log),
+            lambda _: versions,
+            lambda _: tmp_path,
+            fine_tune,
+            clock=lambda: 7,
+        )
+        asked = request(
+            "training_requested",
+            {"samples": [2, 0, 1, 3, 2], "version": "r1", "base_version": "base"},
+            training=training,
+        )
+        asked.training_requested.request_hash = "ab"
+        (event,) = await service.handle(asked)
+        return event
+
+    yield handled
+    await log.close()
+
+
+def written(job: FineTuning, **figures: Any) -> FineTuned:
+    (job.out / "weights").write_text("w")
+    return FineTuned(steps=3, first_loss=2.0, last_loss=1.0, tokens=9, too_long=0, seconds=0.5, **figures)
+
+
+async def test_a_promotion_says_what_was_masked_preferred_and_measured(outcome: Outcome, tmp_path: Path) -> None:
+    counts = {"b": Masked(30, 3), "a": Masked(10, 5)}
+    figures = {"preferences": 4, "preference_first_loss": 0.69, "preference_last_loss": 0.5, "held_back": 9}
+    losses = {"held_back_loss_base": 1.5, "held_back_loss": 1.25}
+    event = await outcome(lambda job: written(job, masked=counts, fully_masked=2, **figures, **losses))
+    body = event.target_promoted
+    assert body.masked_share == 0.2 and body.fully_masked == 2
+    assert [(part.model, part.tokens, part.masked) for part in body.masked] == [("a", 10, 5), ("b", 30, 3)]
+    assert (body.preferences, body.preference_loss_first, body.preference_loss_last) == (4, 0.69, 0.5)
+    assert (body.held_back, body.held_back_loss_base, body.held_back_loss) == (9, 1.5, 1.25)
+    assert json.loads((tmp_path / "versions/r1" / MANIFEST).read_bytes())["about"]["figures"]["fully_masked"] == 2
+
+
+async def test_settings_of_the_request_reach_the_fine_tune(outcome: Outcome) -> None:
+    jobs: list[FineTuning] = []
+    wanted = {
+        "stm_perplexity": 2.5, "dpo_beta": 0.5, "dpo_learning_rate": 1e-4, "dpo_epochs": 3, "packing": True,
+        "held_back_loss_rise": 0.25,
+    }  # fmt: skip
+    await outcome(lambda job: jobs.append(job) or written(job), **wanted)
+    assert {name: getattr(jobs[0], name) for name in wanted} == wanted
+    assert [(pair.better, pair.worse) for pair in jobs[0].preferences] == [
+        ("yes 2", "no"), ("yes 0", "no"), ("yes 1", "no"), ("yes 3", "no"),
+    ]  # fmt: skip
+    assert {example.author for example in jobs[0].examples} == {"a"}
+
+
+async def test_a_training_that_the_gate_refuses_fails_for_good_with_both_losses(outcome: Outcome) -> None:
+    def regressed(job: FineTuning) -> FineTuned:
+        raise TrainingRegressed(12, 0.5, 0.75, 0.1)
+
+    body = (await outcome(regressed)).training_failed
+    assert (body.failure, body.held_back, body.held_back_loss_base, body.held_back_loss) == (
+        Failure.REJECTED, 12, 0.5, 0.75,
+    )  # fmt: skip
+    assert body.reason.startswith("the loss on 12 held-back samples rose from 0.5 to 0.75")
+
+
+async def test_examples_counts_the_draws_that_are_not_held_back(outcome: Outcome) -> None:
+    share = 0.5
+    event = await outcome(written, held_back_share=share)
+    assert event.target_promoted.examples == sum(not is_held_back(RUN, n, share) for n in (2, 0, 1, 3, 2))
+    assert 0 < event.target_promoted.examples < 5
