@@ -13,27 +13,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bohdi import harness
-from bohdi.harness import Results, Served, Tasks
+from bohdi.harness import Adapted, Place, Results, Served, Tasks
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import BASE_VERSION
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, Score, TargetEvaluated
 from bohdi_common.log.port import EventLog
 from bohdi_common.models.port import ModelRef
+from bohdi_common.models.versions import is_adapter
 from bohdi_common.runtime.feedback import feedback_events, follow_feedback
 from bohdi_common.runtime.shell import Clock, record_of, wall_clock_us
 
 _log = logging.getLogger("bohdi")
 
 Accuracy = Callable[[Path, Path, Path], Mapping[str, float]]
-Harness = Callable[[Path | Served, Tasks], Awaitable[Results]]
+Harness = Callable[[Place, Tasks], Awaitable[Results]]
 
 
 @dataclass
 class Evaluation:
-    """Of one run. `accuracy(model folder, benchmark file, folder of its base)` gives the accuracy by domain, of every model at the start
-    and of the target after every round; no `benchmark`: none of it. `tasks` are for the `harness`: of the target at
-    the start and after the last round, or after `every_round`. Both raise ValueError for what cannot be evaluated."""
+    """Of one run. `accuracy(model folder, benchmark file, folder of its base)` gives the accuracy by domain, of every
+    model at the start and of the target after every round; no `benchmark`: none of it. `tasks` are for the
+    `harness`: of the target at the start and after the last round, or after `every_round`. Both raise ValueError for
+    what cannot be evaluated."""
 
     run_id: str
     log: EventLog
@@ -108,14 +110,14 @@ class Evaluation:
         self._note(event)
 
 
-def place_of(model: ModelRef, folder_of: Callable[[ModelRef], Path]) -> Path | Served:
+def place_of(model: ModelRef, folder_of: Callable[[ModelRef], Path]) -> Place:
     """Where the harness finds a model."""
-    endpoint = model.endpoint
-    if endpoint is None:
-        return folder_of(model)
-    from bohdi_common.models.http import served_name  # who has folders needs no HTTP client
+    if model.endpoint is None:
+        folder = folder_of(model)
+        return Adapted(folder, folder_of(replace(model, version=""))) if is_adapter(folder) else folder
+    from bohdi_common.models.vllm import served_name  # who has folders needs no HTTP client
 
-    return Served(endpoint, served_name(model, endpoint))
+    return Served(model.endpoint, served_name(model), model.system)
 
 
 def scored_by_harness(model: ModelRef, tasks: Tasks, results: Results) -> TargetEvaluated:

@@ -59,6 +59,18 @@ class Served:
 
     endpoint: Endpoint
     name: str
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model in a folder with an adapter in another."""
+
+    folder: Path
+    base: Path
+
+
+Place = Path | Adapted | Served
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ def why_absent() -> str:
     return "" if util.find_spec("lm_eval") else "lm-evaluation-harness is not installed: pip install 'bohdi[eval]'"
 
 
-async def scored(model: Path | Served, tasks: Tasks, longest_s: float = _LONGEST_S) -> Results:
+async def scored(model: Place, tasks: Tasks, longest_s: float = _LONGEST_S) -> Results:
     """What the harness makes of a model in a folder, or behind a server. Ends with the caller: cancelled, it takes its
     process with it. Raises HarnessFailed."""
     if why := why_absent():
@@ -91,7 +103,7 @@ async def scored(model: Path | Served, tasks: Tasks, longest_s: float = _LONGEST
         return results(json.loads(files[-1].read_text(encoding="utf-8")))
 
 
-def _config(model: Path | Served, tasks: Tasks, out: Path) -> dict[str, Any]:
+def _config(model: Place, tasks: Tasks, out: Path) -> dict[str, Any]:
     """The harness's settings. As a file, for what stands on a command line is split at commas and equal signs."""
     config: dict[str, Any] = {
         "tasks": list(tasks.names),
@@ -103,6 +115,9 @@ def _config(model: Path | Served, tasks: Tasks, out: Path) -> dict[str, Any]:
     if isinstance(model, Path):
         arguments = {"pretrained": str(model.resolve()), "dtype": "auto"}
         return config | {"model": "hf", "model_args": arguments, "batch_size": _BATCH}
+    if isinstance(model, Adapted):
+        arguments = {"pretrained": str(model.base.resolve()), "peft": str(model.folder.resolve()), "dtype": "auto"}
+        return config | {"model": "hf", "model_args": arguments, "batch_size": _BATCH}
     endpoint = model.endpoint
     arguments_of_served = {
         "model": model.name,
@@ -110,15 +125,15 @@ def _config(model: Path | Served, tasks: Tasks, out: Path) -> dict[str, Any]:
         "num_concurrent": endpoint.concurrency,
         "timeout": math.ceil(endpoint.timeout_s),
     }
-    system = endpoint.system or None
+    system = model.system or None
     return config | {"model": "local-chat-completions", "model_args": arguments_of_served, "system_instruction": system}
 
 
-def _environment(model: Path | Served) -> tuple[dict[str, str], str]:
+def _environment(model: Place) -> tuple[dict[str, str], str]:
     """The process's variables, and the key among them, which must be in nothing that is said."""
     own = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ
     own |= {"OPENAI_API_KEY": "none", "LMEVAL_LOG_LEVEL": "WARNING"}
-    if isinstance(model, Path) or not model.endpoint.key_env:
+    if not isinstance(model, Served) or not model.endpoint.key_env:
         return own, ""
     key = os.environ.get(model.endpoint.key_env, "")
     if not key:

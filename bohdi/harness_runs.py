@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bohdi import harness
 from bohdi.evaluation import evaluated_id, place_of, scored_by_harness
-from bohdi.harness import Results, Served, Tasks
+from bohdi.harness import Place, Results, Tasks
 from bohdi.run_folder import RunFolder, resolved, why_no_model
 from bohdi.run_places import RunPlace, events
 from bohdi_common.core.state import BASE_VERSION
@@ -44,7 +44,7 @@ def evaluated(run: RunPlace | None, model: Path | None, name: str, version: str,
     return results, record(run, record_of(event))
 
 
-def _outside_a_run(model: Path, name: str, version: str) -> Path | Served:
+def _outside_a_run(model: Path, name: str, version: str) -> Place:
     """A model folder (or `microworld:NAME`), or a model of a configuration."""
     if model.suffix not in (".yaml", ".yml"):
         return _checked(place(str(model)), str(model))
@@ -85,7 +85,7 @@ def _named(settings: pb.Settings, name: str, where: str) -> pb.ModelSettings:
     return models[name or settings.target.name]
 
 
-def _checked(model: Path | Served, name: str) -> Path | Served:
+def _checked(model: Place, name: str) -> Place:
     if isinstance(model, Path) and (why := why_no_model(model)):
         raise BadConfig(f"{name}: {why}")
     return model

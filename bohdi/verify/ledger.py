@@ -20,6 +20,7 @@ import numpy as np
 from bohdi.verify import results, trainings
 from bohdi.verify.arms import NEVER, Arms
 from bohdi.verify.report import Kind, Report
+from bohdi.verify.spending import Spending
 from bohdi.verify.trainings import Training
 from bohdi_common.core import names
 from bohdi_common.core.ids import derived_id
@@ -147,6 +148,7 @@ class Ledger:
         self._report = report
         self._gate = gate
         self.resumed: list[int] = []
+        self._spending = Spending()
         self._stopped: list[list[int]] = []  # states [first, last] in which nothing was to be decided
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._take = {kind: getattr(self, f"_{kind}") for kind in FEEDBACK.kinds}
@@ -165,6 +167,7 @@ class Ledger:
         else:
             self._envelope(event, kind)
             take(event, getattr(event, kind))
+            self._spending.take(event)
         self._recent.append(event.event_id)
         self.sequence += 1
 
@@ -263,6 +266,7 @@ class Ledger:
             self.invalid += 1
             return self._wrong(Kind.RUN, "settings by which no run can go")
         self._start_id = event.event_id
+        self._spending.started(settings)
         self.settings = pb.Settings()
         self.settings.CopyFrom(settings)
         self.rules = results.Rules.of(settings)
@@ -295,7 +299,8 @@ class Ledger:
             self._wrong(Kind.ID, f"event id {event.event_id} is not that of a pause by the bandit")
         if self.paused or self.finished or (by_bandit and event.event_id != due_id):
             return self._late()
-        if by_bandit and not self._pause_due and self.arms.is_open(ROOT, self.sequence):
+        could_go_on = self.arms.is_open(ROOT, self.sequence) and not self._spending.over()
+        if by_bandit and not self._pause_due and could_go_on:
             self._wrong(Kind.RUN, "paused by the bandit, though the run could go on")
         self._pause_due = False
         self._pause_ids.add(due_id)
@@ -315,6 +320,7 @@ class Ledger:
         self.paused = self.stalled = False
         self.failed_trainings = 0
         self.resumed.append(self.sequence)
+        self._spending.allow(body.budget)
         return None
 
     def _stop(self) -> None:
@@ -713,6 +719,7 @@ class Ledger:
         if body.target_version != self.versions[-1]:
             what = f"version {body.target_version!r} answered, the target is {self.versions[-1]!r}"
             self._wrong(Kind.VERSION, what)
+        self._spending.settled()
         if not body.counted:
             return self._arrived(event.slot, Outcome(self.sequence, missed=True))
         self.samples[-1] = slot.path[-1]

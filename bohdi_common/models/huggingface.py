@@ -12,6 +12,8 @@ import torch
 import transformers
 from huggingface_hub import constants
 
+from bohdi_common.models.versions import is_adapter
+
 # A folder on this machine is all that is ever loaded, and nobody is told of it: TRL would report every trainer made.
 constants.HF_HUB_OFFLINE = True
 constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -60,11 +62,6 @@ def load_adapted(folder: Path, dtype: torch.dtype, base: Path | None, *, trainab
     model = load_model(base, dtype)
     with _LOADING, _named(folder):
         return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether `folder` holds LoRA's matrices alone, as PEFT and vLLM have them."""
-    return (folder / "adapter_config.json").is_file()
 
 
 def saved_dtype(folder: Path) -> torch.dtype:

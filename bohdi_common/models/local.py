@@ -23,8 +23,9 @@ import torch
 from jinja2 import TemplateError
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from bohdi_common.models.huggingface import is_adapter, load_model, load_tokenizer, positions_of
+from bohdi_common.models.huggingface import load_model, load_tokenizer, positions_of
 from bohdi_common.models.port import Completion, Message, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
+from bohdi_common.models.versions import is_adapter
 
 # What one batch may take, prompt, padding and completion together: it bounds the key-value cache.
 MAX_PADDED_TOKENS = 32_768

@@ -100,6 +100,11 @@ class VersionStore:
         shutil.rmtree(written)
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds LoRA's matrices alone, as PEFT and vLLM have them."""
+    return (folder / "adapter_config.json").is_file()
+
+
 def _manifest(folder: Path, about: Mapping[str, Any]) -> bytes:
     """The manifest's bytes: the same for the same content, wherever and whenever it is made."""
     digests = {name: _digest(path) for name, path in _files(folder).items() if name != MANIFEST}

@@ -16,13 +16,13 @@ import torch
 from transformers import set_seed
 
 from bohdi_common.models.huggingface import (
-    is_adapter,
     load_adapted,
     load_model,
     load_tokenizer,
     positions_of,
     saved_dtype,
 )
+from bohdi_common.models.versions import is_adapter
 from services.training import held_back, masking
 from services.training.job import Example, FineTuned, FineTuning, Masked, Row, TrainingDiverged
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bohdi.evaluation import Evaluation, Harness
-from bohdi.harness import HarnessFailed, Results, Served, Tasks
+from bohdi.harness import HarnessFailed, Results, Tasks
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import RunStarted, Score
 from bohdi_common.log.sqlite import SqliteLog
@@ -54,7 +54,7 @@ async def scored_in(folder: Path, harness: Harness, every_round: bool) -> list[t
     return [(body.model, body.version) for body in scored]
 
 
-async def harness(model: Path | Served, tasks: Tasks) -> Results:
+async def harness(model: Place, tasks: Tasks) -> Results:
     return RESULTS
 
 
@@ -70,7 +70,7 @@ async def test_or_after_every_round_if_the_configuration_asks(tmp_path: Path) ->
 async def test_a_version_on_which_the_harness_fails_is_passed_over(tmp_path: Path) -> None:
     asked = []
 
-    async def failing_once(model: Path | Served, tasks: Tasks) -> Results:
+    async def failing_once(model: Place, tasks: Tasks) -> Results:
         asked.append(model)
         if len(asked) == 1:
             raise HarnessFailed("lm_eval: no such task")

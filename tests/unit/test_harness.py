@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bohdi.harness import HarnessFailed, Served, Tasks, _config, _environment, _last_line, results
+from bohdi.harness import Adapted, HarnessFailed, Served, Tasks, _config, _environment, _last_line, results
 from bohdi_common.models.port import Endpoint
 
 WRITTEN: dict[str, Any] = {
@@ -54,8 +54,11 @@ def test_results_without_a_score_and_with_too_many_are_refused() -> None:
 
 
 def test_a_model_behind_a_server_is_asked_under_its_name_with_its_key_and_a_folder_is_loaded(tmp_path: Path) -> None:
-    endpoint = Endpoint(("http://host:1/v1/",), "served", "THE_KEY", concurrency=4, timeout_s=1.5, system="Be brief.")
-    served = _config(Served(endpoint, "served-r2"), Tasks(("tiny",), limit=3), tmp_path)
+    endpoint = Endpoint(("http://host:1/v1/",), "served", "THE_KEY", concurrency=4, timeout_s=1.5)
+    adapted = _config(Adapted(tmp_path / "r1", tmp_path / "base"), Tasks(("tiny",)), tmp_path)
+    arguments = {"pretrained": str(tmp_path / "base"), "peft": str(tmp_path / "r1"), "dtype": "auto"}
+    assert (adapted["model"], adapted["model_args"]) == ("hf", arguments)
+    served = _config(Served(endpoint, "served-r2", "Be brief."), Tasks(("tiny",), limit=3), tmp_path)
     assert served["model"] == "local-chat-completions"
     assert served["model_args"] == {
         "model": "served-r2", "base_url": "http://host:1/v1/chat/completions", "num_concurrent": 4, "timeout": 2,

@@ -215,7 +215,9 @@ def says_in_words(reply: str) -> Says:
 
     def says(judge: str, prompt: str) -> str:
         lines = prompt.splitlines()
-        return lines[lines.index(reply) - 1].strip("[]") if reply in ANSWERS.values() else reply
+        if reply not in ANSWERS.values():
+            return reply
+        return next(line.strip("[]").split("]")[0] for line in lines if line.endswith(f"] {reply}"))
 
     return says
 

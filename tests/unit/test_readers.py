@@ -105,7 +105,8 @@ def test_a_question_that_says_its_request_again_or_an_example_is_none() -> None:
         ("Both 1 and 3 are good.", None),
         ("12 * 3 is 36, so 2", None),
         ("1.5", None),
-        ("-1", 0),  # a list mark
+        ("- 1", 0),
+        ("-1", None),
         ("", None),
     ],
 )

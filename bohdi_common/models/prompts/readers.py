@@ -39,7 +39,7 @@ _WORD = re.compile(r"\w+")
 _NONE = re.compile(
     r"^\W*(?:none|none of (?:them|these|the above|the answers)(?: is right| is correct| are correct)?|0)\W*$", re.I
 )
-_CHOICE = re.compile(r"^\W*(?P<number>\d{1,2})(?!\w|[.,]\d)(?P<rest>.*)$", re.S)
+_CHOICE = re.compile(r"^(?:-(?!\d)|[^\w-])*(?P<number>\d{1,2})(?!\w|[.,]\d)(?P<rest>.*)$", re.S)
 _NUMBER = re.compile(r"(?<![\w.,-])(\d{1,2})(?![\w-]|[.,]\d)")
 
 
