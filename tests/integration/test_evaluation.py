@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bohdi.evaluation import Evaluation, Harness
-from bohdi.harness import HarnessFailed, Results, Tasks
+from bohdi.harness import HarnessFailed, Place, Results, Tasks
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import RunStarted, Score
 from bohdi_common.log.sqlite import SqliteLog
