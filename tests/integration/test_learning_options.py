@@ -26,7 +26,7 @@ from services.training.job import (
     TrainingRegressed,
     TrainingStopped,
 )
-from tests.integration.test_finetune import completion_loss, recording_batches, weights
+from tests.integration.test_finetune import completion_loss, merged, recording_batches, weights
 from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 
@@ -59,7 +59,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job_of(base: Path, out: Path) -> FineTuning:
     """Four steps of eight."""
     order = [i % len(EXAMPLES) for i in range(32)]
-    return FineTuning(base, out, EXAMPLES, order, batch=8, learning_rate=3e-3, muon_learning_rate=3e-3, max_tokens=64)
+    return FineTuning(
+        base, base, out, EXAMPLES, order, batch=8, learning_rate=3e-3, muon_learning_rate=3e-3, max_tokens=64
+    )
 
 
 @pytest.fixture
@@ -221,7 +223,7 @@ def test_with_lora_preferences_are_learnt_in_the_same_adapter(preferring: FineTu
     seen: list[float] = []
     fine_tune(replace(lora, on_step=lambda step, loss: seen.append(loss)))
     assert seen[4] == pytest.approx(math.log(2), rel=1e-3) and seen[-1] < seen[4]
-    before, after = weights(base), weights(lora.out)
+    before, after = weights(base), merged(lora.out, base)
     assert before.keys() == after.keys()
     name = "model.layers.0.self_attn.q_proj.weight"
     assert 0 < torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3) <= 4
@@ -306,8 +308,8 @@ def test_packing_is_refused_where_attention_lets_rows_see_each_other(
 ) -> None:
     AttentionInterface.register("blind", sdpa_attention_forward)  # no mask of its own: causal, and no more
 
-    def blind(folder: Path, dtype: torch.dtype) -> Any:
-        model = load_model(folder, dtype)
+    def blind(folder: Path, dtype: torch.dtype, root: Path) -> Any:
+        model = load_model(folder, dtype, root)
         model.set_attn_implementation("blind")
         return model
 
