@@ -7,43 +7,38 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_dead, cli_topics, profile_view, profiles
+from bohdi import cli_dead, cli_models, cli_topics
 from bohdi import figures as figs
+from bohdi.cli_shared import Dir, Json, Kafka, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
-from bohdi.figures import Figures
-from bohdi.harness import HarnessFailed, Results
-from bohdi.run_folder import NoRun, RunFolder, resolved, why_no_model
-from bohdi.run_places import FolderPlace, RunPlace, events, run_place
+from bohdi.harness import HarnessFailed
+from bohdi.run_folder import NoRun, RunFolder, resolved
+from bohdi.run_places import FolderPlace, RunPlace, run_place
 from bohdi.supervisor import ServiceMistaken
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import ALL_ROUNDS_DONE, BASE_VERSION, RunState, state_sha256
+from bohdi_common.core.state import ALL_ROUNDS_DONE, RunState, state_sha256
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log import inbox
 from bohdi_common.log.kafka_settings import BadSetting
 from bohdi_common.log.port import LogError
 from bohdi_common.log.sqlite import has_host
-from bohdi_common.models.places import place
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.config import BadConfig, Config
 from bohdi_common.runtime.shell import record_of, wall_clock_us
-from services.bandit.handler import Bandit
 
 
 class Exit(IntEnum):
@@ -68,21 +63,7 @@ microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is sh
 app.add_typer(microworld_app, name="microworld")
 app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_dead.app, name="dead")
-
-_FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
-
-out = Console()
-err = Console(stderr=True)
-
-Dir = Annotated[Path | None, typer.Argument(help="the run's folder")]
-Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka broker; default: BOHDI_KAFKA")]
-Run = Annotated[str | None, typer.Option("--run", help="name of a run on Kafka")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Strength = Annotated[
-    float, typer.Option("--strength", min=0.01, max=1e6, help="harvests that a domain's prior, its parent, counts for")
-]
-FromRound = Annotated[int, typer.Option("--from-round", min=0, help="leave out what was harvested in rounds before")]
+app.add_typer(cli_models.app)
 
 
 def main() -> None:
@@ -263,11 +244,11 @@ def _close(place: RunPlace, state: RunState, as_json: bool) -> None:
     if not state.finished:
         print(f"bohdi: interrupted: go on with `bohdi resume {place.how_to}`", file=sys.stderr)
         sys.exit(Exit.INTERRUPTED)
-    figures, state = _folded(place)
+    figures, state = folded(place)
     closing = figs.summary(figures, state, state_sha256(state))
     place.keep_summary(json.dumps(closing, indent=1) + "\n")
     if as_json:
-        _print_json(closing)
+        print_json(closing)
     else:
         _print_summary(closing)
 
@@ -299,7 +280,7 @@ def cancel(dir: Dir = None, kafka: Kafka = None, run: Run = None) -> None:
 def _ask_host(place: RunPlace, kind: str, reason: str, effect: str, without_host: str) -> None:
     """On Kafka appends a command to the feedback log; in a folder leaves it in the inbox, for the host at work or the
     next one, and says which. Raises NoRun, LogError."""
-    over = _folded(place)[1].finished
+    over = folded(place)[1].finished
     folder, run_id = place.folder, place.run_id
     hosted = folder is not None and has_host(folder.log)
     if over and not hosted:
@@ -321,10 +302,10 @@ def _ask_host(place: RunPlace, kind: str, reason: str, effect: str, without_host
 @app.command()
 def status(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
     """Where a run stands."""
-    figures, state = _folded(run_place(dir, kafka, run))
+    figures, state = folded(run_place(dir, kafka, run))
     standing = figs.status(figures, state)
     if as_json:
-        return _print_json(standing)
+        return print_json(standing)
     table = Table.grid(padding=(0, 2))
     readable = {
         "weakest": "\n".join(f"{mean:.2f}  {domain}" for domain, mean in standing["weakest"]),
@@ -340,10 +321,10 @@ def status(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
 @app.command()
 def tree(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json = False) -> None:
     """The tree of domains with the posterior of lambda, the probability that the target is worse there."""
-    _, state = _folded(run_place(dir, kafka, run))
+    _, state = folded(run_place(dir, kafka, run))
     rows = figs.tree_rows(state)
     if as_json:
-        return _print_json(rows)
+        return print_json(rows)
     root = RichTree("Root")
     branches: dict[tuple[str, ...], RichTree] = {(): root}
     for row in rows:
@@ -384,14 +365,14 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Folds the log from nothing and prints the hash of the state that it gives."""
-    _, state = _folded(run_place(dir, kafka, run), at)
+    _, state = folded(run_place(dir, kafka, run), at)
     shown = {
         "events": state.sequence,
         "nodes": sum(state.tree.nodes_by_level[1:]),
         "state_sha256": state_sha256(state),
     }
     if as_json:
-        return _print_json(shown)
+        return print_json(shown)
     for name, value in shown.items():
         print(f"{name} {value}")
     return None
@@ -405,7 +386,7 @@ def verify(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
     place = run_place(dir, kafka, run)
     report = verify_on_kafka(place) if place.folder is None else verify_folder(place.folder)
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         for problem in report["problems"]:
             print(f"{problem['where']}: {problem['what']}")
@@ -416,160 +397,6 @@ def verify(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json 
         print(f"{'1 problem' if wrong == 1 else f'{wrong} problems' if wrong else 'clean'}: {counted}")
     if report["problems"]:
         sys.exit(Exit.PROBLEMS)
-
-
-@app.command()
-def profile(
-    dir: Dir = None,
-    kafka: Kafka = None,
-    run: Run = None,
-    file: Annotated[Path | None, typer.Option("--out", help="a JSON file for `bohdi route`")] = None,
-    strength: Strength = profiles.STRENGTH,
-    from_round: FromRound = 0,
-    as_json: Json = False,
-) -> None:
-    """Who is good at what: every model's win rate by domain, and how well a question's domain is told by its text."""
-    from bohdi import profile_file
-
-    place = run_place(dir, kafka, run)
-    made, reading = profile_file.read_run(place.run_id, events(place), strength, from_round)
-    validation, why_not, gain = profile_file.checked(made, reading)
-    written = profile_file.as_json(made, validation, gain)
-    if file is not None:
-        file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if as_json:
-        return _print_json({key: value for key, value in written.items() if key != "questions"})
-    wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
-    wide.print(profile_view.table(made))
-    for line in profile_view.lines(made, validation, why_not, gain):
-        wide.print(line, style="dim", markup=False)
-    return None
-
-
-@app.command()
-def route(
-    source: Annotated[Path | None, typer.Argument(metavar="[PROFILE|DIR]", help="a profile, or a run's folder")] = None,
-    kafka: Kafka = None,
-    run: Run = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="where the models are; default: as the run had")
-    ] = None,
-    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0: a free one")] = "127.0.0.1:8080",
-    strength: Strength = profiles.STRENGTH,
-    from_round: FromRound = 0,
-) -> None:
-    """A server that speaks OpenAI's chat completions and asks the best model of each question's domain."""
-    from bohdi import route_host
-
-    address = route_host.address(listen)
-    if source is not None and source.is_file():
-        planned = route_host.by_file(source, config)
-    else:
-        planned = route_host.by_run(run_place(source, kafka, run), config, strength, from_round)
-    for line in planned.left_out:
-        print(f"bohdi: {line}", file=sys.stderr)
-    asyncio.run(route_host.host(planned, address, lambda url: print(f"listening on {url}", flush=True)))
-
-
-# ---- models ----------------------------------------------------------------------------------------------------
-
-
-@app.command("eval")
-def eval_(
-    model: Annotated[
-        Path | None, typer.Argument(help="a model folder or microworld:NAME; CONFIG or DIR of a run")
-    ] = None,
-    tasks: Annotated[str, typer.Option("--tasks", help="of lm-evaluation-harness, with commas")] = "",
-    tasks_folder: Annotated[
-        Path | None, typer.Option("--tasks-folder", help="YAML files of further tasks", exists=True, file_okay=False)
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="questions of each task at most; 0: all")] = 0,
-    name: Annotated[str, typer.Option("--model", help="a model of CONFIG or DIR; default: the target")] = "",
-    version: Annotated[str, typer.Option("--version", help="of the target: base, r3, say, or last")] = "last",
-    kafka: Kafka = None,
-    run: Run = None,
-    benchmark: Annotated[str, typer.Option("--benchmark", help="JSON lines with question, answer, path")] = (
-        "microworld:heldout"
-    ),
-    as_json: Json = False,
-) -> None:
-    """Held-out accuracy of a model folder, by domain; with --tasks what lm-evaluation-harness makes of any model or
-    version, recorded in the log of its run."""
-    if tasks:
-        from bohdi import harness_runs
-        from bohdi.harness import Tasks
-
-        asked = Tasks(tuple(filter(None, tasks.split(","))), tasks_folder, limit)
-        place = run_place(model, kafka, run) if run or (model and RunFolder(model).log.is_file()) else None
-        results, recorded = harness_runs.evaluated(place, model, name, version, asked)
-        return _print_tasks(results, recorded, as_json)
-    if model is None or name or run:
-        raise BadConfig("eval: give a model folder, or --tasks of lm-evaluation-harness with a run or a configuration")
-    return _held_out(model, benchmark, as_json)
-
-
-def _print_tasks(results: Results, recorded: str, as_json: bool) -> None:
-    if as_json:
-        scores = [MessageToDict(score, preserving_proto_field_name=True) for score in results.scores]
-        return _print_json({"harness": results.harness, "tasks_digest": results.tasks_digest, "scores": scores})
-    table = Table("task", "metric", "value", "standard error", "questions")
-    for score in results.scores:
-        error = f"{score.stderr:.4f}" if score.stderr else "-"
-        table.add_row(escape(score.domain), score.metric, f"{score.value:.4f}", error, str(score.questions))
-    out.print(table)
-    return print(f"{results.harness}; {recorded}")
-
-
-def _held_out(model: Path, benchmark: str, as_json: bool) -> None:
-    folder, questions = place(str(model)), place(benchmark)
-    if why := why_no_model(folder):
-        raise BadConfig(f"{model}: {why}")
-    if not questions.is_file():
-        raise BadConfig(f"{benchmark}: no such benchmark file: give a JSON-lines file with question, answer and path")
-    from bohdi.embedded import real_parts
-
-    real_parts()
-    from bohdi.microworld.evaluate import accuracy
-
-    try:
-        domains = accuracy(folder, questions)
-    except ValueError as error:
-        raise BadConfig(f"{model}: {error}") from None
-    overall = sum(domains.values()) / len(domains)
-    if as_json:
-        return _print_json({"overall": overall, "domains": domains})
-    table = Table("domain", "accuracy")
-    for domain, share in sorted(domains.items()):
-        table.add_row(escape(domain), f"{share:.3f}")
-    table.add_row("overall", f"{overall:.3f}")
-    return out.print(table)
-
-
-@app.command("export-model")
-def export_model(
-    version: Annotated[str, typer.Argument(help="a promoted version (r3, say), or `last`")],
-    dir: Dir = None,
-    kafka: Kafka = None,
-    run: Run = None,
-    to: Annotated[Path | None, typer.Option("--out", help="where to; default: export/VERSION beside versions")] = None,
-) -> None:
-    """A version of the target as a plain folder that transformers and vLLM load, its checksums checked."""
-    from bohdi_common.models.versions import VersionStore
-
-    place = run_place(dir, kafka, run)
-    _, state = _folded(place)
-    name = state.target_version if version == "last" else version
-    if name not in state.versions or name == BASE_VERSION:
-        promoted = ", ".join(state.versions[1:]) or "none"
-        raise BadConfig(f"{version}: not a promoted version of this run (there are: {promoted})")
-    if problems := VersionStore(place.versions).check(name):
-        raise BadConfig(f"{place.versions}: {problems[0]}: restore it from a copy of the run")
-    target = to or place.versions.parent / "export" / name
-    if target.exists():
-        raise BadConfig(f"{target}: exists already: name another folder with --out")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(place.versions / name, target)
-    print(target)
 
 
 @microworld_app.command("build")
@@ -605,28 +432,6 @@ def microworld_build(
 # ---- shared ----------------------------------------------------------------------------------------------------
 
 
-def _folded(place: RunPlace, at: int | None = None) -> tuple[Figures, RunState]:
-    """State and figures of the run at `place`, after its first `at` events or all of them. Raises NoRun, LogError."""
-    bandit, figures = Bandit(place.run_id), Figures()
-    for event in _first_events(events(place), at):
-        bandit.fold(event)
-        figures.add(event)
-    if at is not None and bandit.state.sequence < at:
-        raise BadConfig(f"--at {at}: the run has only {bandit.state.sequence} events")
-    return figures, bandit.state
-
-
-def _first_events(events: Iterator[Event], count: int | None) -> Iterator[Event]:
-    for number, event in enumerate(events):
-        if count is not None and number >= count:
-            return
-        yield event
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
-
-
 def _print_summary(closing: dict[str, Any]) -> None:
     """The closing table: held-out accuracy by domain, of the target over the rounds and of each source."""
     scored = [r for r in closing["rounds"] if "domains" in r]
@@ -642,12 +447,10 @@ def _print_summary(closing: dict[str, Any]) -> None:
         table.add_section()
         for row in ("new", "old", "overall"):
             table.add_row(row, *(_share(scores[row]) for _, scores in columns + sources))
-        wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
-        wide.print(table)
-        wide.print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
+        wide().print(table)
+        wide().print("new: the domains that the target did not know at the start; old: those that it did", style="dim")
     if closing["tasks"]:
-        wide = out if out.is_terminal else Console(width=_FILE_COLUMNS)
-        wide.print(_tasks_table(closing["tasks"]))
+        wide().print(_tasks_table(closing["tasks"]))
     if closing["finished"] != ALL_ROUNDS_DONE:
         print(f"ended early: {closing['finished']}")
     grown = closing["tree"]

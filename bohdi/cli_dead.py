@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import MessageToDict
 
+from bohdi.cli_shared import Dir, Json, Kafka
 from bohdi.dead_letters import FolderDead, KafkaDead, Letter, NotRequeued, letters
 from bohdi.run_folder import RunFolder
 from bohdi_common.events import codec
@@ -27,11 +28,8 @@ app = typer.Typer(
     "the letters of a cluster's runs are meant, with --run those whose event is of that run.",
 )
 
-Dir = Annotated[Path | None, typer.Argument(help="the run's folder")]
 Named = Annotated[list[str], typer.Argument(metavar="[DIR] N...", help="the run's folder, and numbers as `list` has")]
-Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka broker; default: BOHDI_KAFKA")]
 Run = Annotated[str | None, typer.Option("--run", help="only letters whose event is of this run")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @app.command("list")

@@ -8,15 +8,14 @@ from typing import Annotated
 
 import typer
 
+from bohdi.cli_shared import Json, Kafka
 from bohdi_common.log.kafka_settings import KafkaSettings
 
 app = typer.Typer(no_args_is_help=True, help="The topics on a Kafka cluster, held to the registry.")
 
-Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka broker; default: BOHDI_KAFKA")]
 Replication = Annotated[
     int | None, typer.Option("--replication", min=1, max=16, help="copies; default: one a broker, at most 3")
 ]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @app.command()

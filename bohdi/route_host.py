@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bohdi import domain_text, profile_file
+from bohdi import domain_text, profile_file, run_places
 from bohdi.profiles import Profile
 from bohdi.run_folder import resolved, why_no_model
 from bohdi.run_places import RunPlace, events
@@ -50,10 +50,7 @@ def by_run(run: RunPlace, config: Path | None, strength: float, from_round: int)
     LogError."""
     profile, _ = profile_file.read_run(run.run_id, events(run), strength, from_round)
     plan = Plan(profile, folder_of=lambda model: model_folder(run.versions, model))
-    if config is None:
-        settings = next(event.run_started.settings for event in events(run) if event.HasField("run_started"))
-    else:
-        settings = _settings(resolved(configs.load(config), config.parent))
+    settings = _settings(resolved(configs.load(config), config.parent)) if config else run_places.settings(run)
     _fill(plan, settings, str(config or run.how_to), here=True)
     return plan
 

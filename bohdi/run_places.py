@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bohdi.run_folder import NoRun, RunFolder
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.events_pb2 import Event, Settings
 from bohdi_common.log.port import LogReader, Stored
 from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.feedback import feedback_events
@@ -51,6 +51,14 @@ def events(place: RunPlace) -> Iterator[Event]:
             yield event
     if not some:
         raise NoRun(f"{place.how_to}: the log holds no event of run {run_id}: check the name")
+
+
+def settings(place: RunPlace) -> Settings:
+    """What the run was started with. Raises NoRun, LogError."""
+    for event in events(place):
+        if event.HasField("run_started"):
+            return event.run_started.settings
+    raise NoRun(f"{place.how_to}: the log does not say with what the run was started")
 
 
 class FolderPlace:

@@ -55,10 +55,13 @@ def decide(state: RunState, now_us: int | None = None, since: int = 0) -> list[F
     """
     if state.rules is None or state.paused or state.finished:
         return []
-    if why := state.stalled or (state.next() != Next.FINISH and budget.exhausted(state)):
-        return [_pause(state, why)]
+    if state.stalled:
+        return [_pause(state, state.stalled)]
+    late = [] if now_us is None or not state.open_slots else list(_expirations(state, state.rules, now_us))
+    if (spent := budget.exhausted(state)) and state.next() != Next.FINISH:
+        # Nothing more is asked; what was asked has been paid for, and is waited for.
+        return late if state.awaits_results else [_pause(state, spent)]
     if state.open_slots:
-        late = [] if now_us is None else _expirations(state, state.rules, now_us)
         return [*late, *_continuations(state, state.rules, since)]
     try:
         match state.next():

@@ -225,6 +225,11 @@ class RunState:
         return sum(map(len, self.pairs.values()))
 
     @property
+    def awaits_results(self) -> bool:
+        """Whether something was asked of another service and is not answered."""
+        return self.open_slots > len(self.ready) or self.training is not None
+
+    @property
     def pause_id(self) -> str:
         """Id of the pause that the bandit would make of this state; after the next pause or resume it is another."""
         return derived_id(self.run_id, "run_paused", self.pauses, self.resumes)

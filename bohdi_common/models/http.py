@@ -117,7 +117,7 @@ class HttpModels:
         """See the port. Every server that answers must have loaded it, one at least; another loads it once it is back
         and asked."""
         endpoint = model.endpoint
-        if endpoint is None or not vllm.is_version(model):
+        if endpoint is None or not model.is_version:
             return
         servers = [self._opened(model, endpoint, url) for url in endpoint.urls]
         outcomes = await asyncio.gather(*(self._serving(server, model, endpoint, before) for server in servers))
@@ -178,7 +178,7 @@ class HttpModels:
         try:
             given = await server.client.chat.completions.create(**body)
         except openai.NotFoundError:
-            if not vllm.is_version(model):
+            if not model.is_version:
                 raise
             _log.warning("%s does not know %s: loading it there", server.url, vllm.served_name(model))
             await vllm.load(server.client, vllm.served_name(model), self._folder_of(model))
@@ -212,7 +212,7 @@ class HttpModels:
         return error
 
     def _not_there(self, model: ModelRef) -> str:
-        if not vllm.is_version(model):
+        if not model.is_version:
             return f"no model {vllm.served_name(model)!r} there: check served_name"
         return (
             f"it cannot load {self._folder_of(model)}: it must see that folder, and be started with --enable-lora and "

@@ -64,6 +64,14 @@ def load_adapted(folder: Path, dtype: torch.dtype, base: Path | None, *, trainab
         return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
 
 
+def merge(adapter: Path, base: Path, out: Path) -> None:
+    """Writes a whole model into `out`: the adapter in the weights of its base. Raises ValueError for what does not
+    load."""
+    model, tokenizer = load_model(adapter, saved_dtype(base), base), load_tokenizer(adapter)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
 def saved_dtype(folder: Path) -> torch.dtype:
     """The type in which the weights of `folder` are saved; float32 when its configuration does not say."""
     return transformers.AutoConfig.from_pretrained(folder).dtype or torch.float32

@@ -11,7 +11,6 @@ from bohdi_common.models.versions import VersionStore
 
 SHIPPED = "microworld:"
 _SHIPPED_IN = "bohdi.microworld"  # a package of data alone, as seen from here
-_BASE_VERSIONS = ("", "base")
 
 
 def place(name: str, beside: Path = Path()) -> Path:
@@ -25,7 +24,7 @@ def place(name: str, beside: Path = Path()) -> Path:
 
 def model_folder(versions: Path, model: ModelRef) -> Path:
     """The folder of a source, or of one version of the target, promoted ones being in `versions`."""
-    return place(model.path) if model.version in _BASE_VERSIONS else versions / model.version
+    return versions / model.version if model.is_version else place(model.path)
 
 
 class RunStores:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, TypedDict
 
+from bohdi_common.core.state import BASE_VERSION
+
 
 class Message(TypedDict):
     role: Literal["system", "user", "assistant"]
@@ -88,6 +90,11 @@ class ModelRef:
             where = (settings.key_env, settings.concurrency, settings.timeout_s, settings.structured)
             endpoint = Endpoint(urls, name, *where)
         return cls(settings.name, version, run_id, settings.path, endpoint, asked_by or run_id, settings.system)
+
+    @property
+    def is_version(self) -> bool:
+        """Whether a training made it: no source, nor the target as the run found it."""
+        return self.version not in ("", BASE_VERSION)
 
     def told(self, messages: list[Message]) -> list[Message]:
         """`messages` behind the model's own system prompt. One system message in all: templates take no second."""

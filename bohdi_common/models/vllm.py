@@ -14,22 +14,16 @@ from openai import AsyncOpenAI
 
 from bohdi_common.models.port import ModelRef
 
-_BASE_VERSIONS = ("", "base")
 _LOAD_S = 120.0
 RANK = "max_lora_rank"  # in what a server says to an adapter of too high a rank
 _THERE_ALREADY = "already been"
-
-
-def is_version(model: ModelRef) -> bool:
-    """Whether `model` is a version that a training made."""
-    return model.version not in _BASE_VERSIONS
 
 
 def served_name(model: ModelRef) -> str:
     """Under which name servers know a source, or a version of the target: NAME-RUN-VERSION, for several runs may have
     their versions on one server."""
     name = model.endpoint.served_name if model.endpoint else model.name
-    return f"{name}-{model.run_id}-{model.version}" if is_version(model) else name
+    return f"{name}-{model.run_id}-{model.version}" if model.is_version else name
 
 
 async def load(client: AsyncOpenAI, name: str, folder: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import datasets
 import torch
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, set_seed
+from transformers import set_seed
 from trl import DPOConfig, DPOTrainer
 
 from services.training.job import FineTuning, Row, TrainingDiverged, TrainingStopped
 from services.training.recipe import optimizer_for, schedule_for
-from services.training.trainer import Watch, arguments, padded_rows
+from services.training.trainer import Watch, arguments, finished, padded_rows
 
 _IGNORED = -100
 
@@ -42,12 +42,7 @@ def prefer(
         optimizers=(optimizer, schedule),
         callbacks=[watch],
     )
-    watch.trainer = trainer
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    if watch.stopped:
-        raise TrainingStopped(f"stopped after {len(watch.losses)} of {steps} steps on preferences")
-    trained = trainer.model.cpu()
+    trained = finished(trainer, watch, f"of {steps} steps on preferences")
     if job.lora_rank > 0:
         trained.delete_adapter("ref")  # TRL's copy of the adapter as it came
     return trained, watch.losses

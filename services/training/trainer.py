@@ -47,12 +47,17 @@ def train(
         optimizers=(optimizer, schedule),
         callbacks=[watch],
     )
+    return finished(trainer, watch, f"of {steps} steps"), watch.losses
+
+
+def finished(trainer: Any, watch: Watch, of: str) -> Any:
+    """Trains to the end; returns the model on the CPU. Raises TrainingStopped, with `of` in what it says."""
     watch.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     if watch.stopped:
-        raise TrainingStopped(f"stopped after {len(watch.losses)} of {steps} steps")
-    return trainer.model.cpu(), watch.losses
+        raise TrainingStopped(f"stopped after {len(watch.losses)} {of}")
+    return trainer.model.cpu()
 
 
 class _Trainer(SFTTrainer):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bohdi_common.models import huggingface
 from bohdi_common.models.huggingface import load_model, load_tokenizer
 from services.training import finetune
 from services.training.finetune import fine_tune
@@ -167,6 +168,9 @@ def test_a_lora_run_keeps_one_adapter_that_goes_on_growing(job: FineTuning, base
     fine_tune(second)
     assert completion_loss(second.out, EXAMPLES, base) < first
     grown = merged(second.out, base)
+    huggingface.merge(second.out, base, tmp_path / "whole")
+    whole = weights(tmp_path / "whole")
+    assert whole.keys() == grown.keys() and all(torch.equal(whole[name], grown[name]) for name in whole)
     assert torch.linalg.matrix_rank(grown[name] - before[name], rtol=1e-3) <= 4
 
 

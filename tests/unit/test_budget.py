@@ -64,6 +64,20 @@ def test_a_run_pauses_at_its_cap_and_says_which(caps: dict[str, float], reason: 
     assert pauses(state) == ([reason] if reason else [])
 
 
+def test_what_was_asked_before_the_cap_is_waited_for_and_nothing_more_is_asked() -> None:
+    state = started(tokens=100)
+    (drawn,) = decide(state)
+    evolve(state, codec.by_hand("run", drawn.event_id, 2_000_000, drawn.kind, drawn.body))
+    spent(state, 3_000_000, b=(100, 0))
+    assert state.open_slots and not decide(state)
+    late_us = 2_000_000 + round(state.rules.slot_timeout_s * 1e6) + 1 if state.rules else 0
+    assert {fact.kind for fact in decide(state, late_us)} == {"slot_expired"}
+    (sprout,) = state.sprouts.values()
+    body = {"request_hash": sprout.request_hash, "parent": sprout.parent, "names": [{"name": "Physics", "votes": 3}]}
+    evolve(state, codec.by_hand("run", "sprouted", 4_000_000, "domains_sprouted", body))
+    assert pauses(state) == ["the budget of 100 tokens is spent (100): resume with a larger one"]
+
+
 def test_a_run_goes_on_with_a_larger_cap_and_pauses_again_without_one() -> None:
     state = spent(started(tokens=100), 2_000_000, b=(100, 0))
     (pause,) = decide(state)

@@ -47,7 +47,11 @@ def test_names_are_read_from_a_list_of_any_kind(reply: str, names: list[str]) ->
 )
 def test_a_remark_is_no_name(remark: str) -> None:
     assert readers.why_no_name(remark) == "a sentence, not a name"
-    assert not readers.why_no_name("History of the Roman Empire")
+
+
+@pytest.mark.parametrize("name", ["History of the Roman Empire", "World War I", "May Fourth Movement", "Canned food"])
+def test_a_name_is_no_remark(name: str) -> None:
+    assert not readers.why_no_name(name)
 
 
 @pytest.mark.parametrize(

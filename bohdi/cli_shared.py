@@ -1,0 +1,57 @@
+"""What the commands share: their options, where they print, and a run folded for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bohdi.figures import Figures
+from bohdi.run_places import RunPlace, events
+from bohdi_common.core.state import RunState
+from bohdi_common.events.events_pb2 import Event
+from bohdi_common.runtime.config import BadConfig
+from services.bandit.handler import Bandit
+
+_FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
+
+out = Console()
+err = Console(stderr=True)
+
+Dir = Annotated[Path | None, typer.Argument(help="the run's folder")]
+Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka broker; default: BOHDI_KAFKA")]
+Run = Annotated[str | None, typer.Option("--run", help="name of a run on Kafka")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def wide() -> Console:
+    """For tables of many columns."""
+    return out if out.is_terminal else Console(width=_FILE_COLUMNS)
+
+
+def folded(place: RunPlace, at: int | None = None) -> tuple[Figures, RunState]:
+    """State and figures of the run at `place`, after its first `at` events or all of them. Raises NoRun, LogError."""
+    bandit, figures = Bandit(place.run_id), Figures()
+    for event in _first_events(events(place), at):
+        bandit.fold(event)
+        figures.add(event)
+    if at is not None and bandit.state.sequence < at:
+        raise BadConfig(f"--at {at}: the run has only {bandit.state.sequence} events")
+    return figures, bandit.state
+
+
+def _first_events(events: Iterator[Event], count: int | None) -> Iterator[Event]:
+    for number, event in enumerate(events):
+        if count is not None and number >= count:
+            return
+        yield event
+
+
+def print_json(value: Any) -> None:
+    """The form in which programs read what a command says."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
