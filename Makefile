@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study rebirth simulate chaos outages real kafka kafka-jars proto lock clean
+.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -19,8 +19,15 @@ help:            ## what there is to make
 demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs/demo; SEED=, DIR=
 	@$(BIN)/bohdi run configs/demo.yaml --dir $(DIR) --seed $(SEED)
 
+# Two at a time: each of the halves waits much for brokers, processes and disks.
 test: lint kafka-jars  ## lint, then all tests
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory -j2 test-integration test-others
+
+test-integration:
+	$(BIN)/python -m pytest tests/integration
+
+test-others:
+	$(BIN)/python -m pytest --ignore=tests/integration
 
 lint: $(READY)   ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
