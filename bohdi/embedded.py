@@ -28,6 +28,7 @@ from bohdi_common.models.places import FolderOf, model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.config import BadConfig, Config, Model
+from bohdi_common.runtime.heap import keep_what_is_there
 from bohdi_common.runtime.local_host import LocalHost
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
@@ -161,6 +162,7 @@ async def host_run(
             on_event=watcher.on_event,
         )
         watcher.on_host(host)
+        keep_what_is_there()
         return await host.run(_stop_on_signals(), _resumed(run_id, log, caps) if resume else None)
     finally:
         await models.close()

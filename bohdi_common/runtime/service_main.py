@@ -18,6 +18,7 @@ from bohdi_common.models import adapters
 from bohdi_common.models.metering import Metered
 from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
+from bohdi_common.runtime.heap import keep_what_is_there
 from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import Service
 
@@ -53,7 +54,9 @@ def run_worker(
 
     def service() -> Service:
         opened.append(Metered(models(stores.folder_of)))
-        return make(Surroundings(kafka, stores, opened[0]))
+        made = make(Surroundings(kafka, stores, opened[0]))
+        keep_what_is_there()
+        return made
 
     async def close() -> None:
         for there in opened:
@@ -70,6 +73,7 @@ def run_manager(name: str, keeper_at: Callable[[Path], Keeper]) -> None:
     def keeper_of(partition: int) -> Keeper:
         return keeper_at(settings.store / SNAPSHOTS / f"{name}-{partition}.snapshot")
 
+    keep_what_is_there()
     _hosted(KafkaManagerHost(name, kafka, settings, keeper_of).run)
 
 

@@ -184,17 +184,14 @@ def _loaded(job: FineTuning) -> Any:
         return load_adapted(job.base, torch.float32, job.root, trainable=True)
     from peft import LoraConfig, get_peft_model
 
-    # The folder's name, not its path: the adapter is read on other machines.
-    lora = LoraConfig(
-        r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM",
-        base_model_name_or_path=job.root.name,
-    )  # fmt: skip
+    lora = LoraConfig(r=job.lora_rank, lora_alpha=job.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     set_seed(job.seed)
     return get_peft_model(load_model(job.base, torch.float32), lora)
 
 
 def _save(model: Any, job: FineTuning) -> None:
     if job.lora_rank > 0:  # in float32: it goes on growing, and a server takes it as it likes
+        # The folder's name, not its path: the adapter is read on other machines.
         model.peft_config["default"].base_model_name_or_path = job.root.name
         model.save_pretrained(job.out, save_embedding_layers=False)  # "auto" would look for the base at the hub
         return

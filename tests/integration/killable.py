@@ -8,6 +8,7 @@ shipped micro-world and its training). Every input that a service takes up is wr
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import shutil
@@ -54,6 +55,9 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+_solved = functools.lru_cache(maxsize=4096)(world.solve)  # each question is answered and judged by all
+
+
 def answer(model: ModelRef, prompt: str) -> str:
     """What a perfect source, or the target that learns nothing, says: it knows its own fields and no others."""
     if prompt.startswith("Propose: "):
@@ -64,9 +68,9 @@ def answer(model: ModelRef, prompt: str) -> str:
         return world.ask(tuple(prompt.removeprefix("Ask: ").split(" > ")), random.Random())[0]
     if prompt.startswith("Judge: "):
         question, *candidates = prompt.removeprefix("Judge: ").split(" | ")
-        solved = world.solve(question)
+        solved = _solved(question)
         return solved[1] if solved and solved[1] in candidates else "none"
-    solved = world.solve(prompt)
+    solved = _solved(prompt)
     assert solved is not None
     knows = world.TARGET_KNOWS if model.name == "target" else world.EXPERTS[model.name]
     return solved[1] if solved[0][0] in knows else f"{model.name} does not know"
