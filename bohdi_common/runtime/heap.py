@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 
 
@@ -10,3 +11,4 @@ def keep_what_is_there() -> None:
     looks through it again. A full one stopped everything for 50 ms in the embedded run, more with torch."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else nothing of it is taken apart, and libraries report their own objects as leaks
