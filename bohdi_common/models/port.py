@@ -56,7 +56,8 @@ class ModelRefused(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Servers that all answer for one model, and how to ask them; the fields of a `bohdi.v1.ModelSettings`."""
+    """Servers that all answer for one model, and how to ask them; the fields of a `bohdi.v1.ModelSettings`. `reloads`:
+    a version of it takes the place of their weights, instead of being an adapter beside them."""
 
     urls: tuple[str, ...]
     served_name: str
@@ -64,6 +65,7 @@ class Endpoint:
     concurrency: int = 32
     timeout_s: float = 120.0
     structured: bool = False
+    reloads: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class ModelRef:
         endpoint = None
         if settings.adapter == "http":
             urls, name = tuple(settings.urls), settings.served_name or settings.name
-            where = (settings.key_env, settings.concurrency, settings.timeout_s, settings.structured)
-            endpoint = Endpoint(urls, name, *where)
+            how = (settings.key_env, settings.concurrency, settings.timeout_s, settings.structured, settings.reloads)
+            endpoint = Endpoint(urls, name, *how)
         return cls(settings.name, version, run_id, settings.path, endpoint, asked_by or run_id, settings.system)
 
     @property

@@ -271,10 +271,15 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _run_is_possible(self) -> Self:
-        if self.target.adapter == "http" and not (self.target.path and self.training.lora_rank):
+        if self.target.adapter == "http" and not self.target.path:
             raise ValueError(
-                "target.adapter is http: give target.path too, the folder that its servers serve and that is trained, "
-                "and training.lora_rank: new versions are loaded there as LoRA adapters"
+                "target.adapter is http: give target.path too, the folder that its servers serve and that is trained"
+            )
+        others = {url: model.name for model in (*self.sources, *self.judging.judges) for url in model.urls}
+        if self._reloads and (shared := [url for url in self.target.urls if url in others]):
+            raise ValueError(
+                f"target.urls: {shared[0]} is {others[shared[0]]}'s too, and the target is trained whole: its versions "
+                "take the place of the weights there. Give it servers of its own, or set training.lora_rank"
             )
         called = [model.name for model in (*self.sources, self.target, *self.judging.judges)]
         if len(set(called)) < len(called):
@@ -286,6 +291,11 @@ class Config(_Section):
         if not self.bandit.grow and not self.domains:
             raise ValueError("bandit.grow is false and there are no domains: the tree would stay empty; give domains")
         return self
+
+    @property
+    def _reloads(self) -> bool:
+        """Whether the target's versions are whole weights that its servers read."""
+        return self.target.adapter == "http" and not self.training.lora_rank
 
     def settings(self, seed: int, digests: dict[str, str]) -> pb.Settings:
         """The resolved settings for RunStarted. `digests`: SHA-256 by model name and by benchmark file."""
@@ -302,7 +312,9 @@ class Config(_Section):
             seed=seed,
             preset=self.preset,
             sources=models(self.sources),
-            target=pb.ModelSettings(**self.target.model_dump(), digest=digests[self.target.name]),
+            target=pb.ModelSettings(
+                **self.target.model_dump(), digest=digests[self.target.name], reloads=self._reloads
+            ),
             prompts=self.prompts,
             bandit=pb.BanditSettings(**bandit),
             sprout=pb.SproutSettings(**self.sprout.model_dump()),

@@ -185,6 +185,7 @@ async def test_fewer_completions_than_asked_for_are_made_up() -> None:
         ("html", ModelUnavailable, "no chat completion: check that the URL"),
         ("half", ModelUnavailable, "."),
         ("none", ModelUnavailable, "no chat completion"),
+        ("abort", ModelUnavailable, r"broken off by the server \(abort\)"),
         ("slow", ModelUnavailable, "no answer in time"),
     ],
 )

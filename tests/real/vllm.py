@@ -106,7 +106,7 @@ def _to_the_end(go_on: Callable[[bool], RunState], server: VllmServer) -> RunSta
     """Hosts the run; when it paused because its models were away, waits for the server and resumes it."""
     state = go_on(False)
     for _ in range(_RESUMES):
-        if state.finished:
+        if state.finished or not state.paused:  # over, or ended by a signal
             break
         print(f"paused: {state.paused}; vLLM answers after {server.wait():.0f} s more", flush=True)
         state = go_on(True)
