@@ -20,6 +20,7 @@ class Script:
 
     says: Says
     calls: list[tuple[ModelRef, list[Message], Sampling]] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)  # versions, in the order of their coming
 
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
         self.calls.append((model, messages, sampling))
@@ -28,7 +29,8 @@ class Script:
         assert len(texts) == sampling.n
         return Reply(tuple(Completion(t, "length" if t.endswith("...") else "stop", 2) for t in texts), 3, 0.5)
 
-    async def serve(self, model: ModelRef, before: ModelRef) -> None: ...
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        self.served.append(model.version)
 
     async def close(self) -> None: ...
 
