@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real real-vllm kafka kafka-jars proto lock clean
+.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real real-vllm real-vllm-whole kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -67,6 +67,11 @@ real-vllm: $(READY) ## two rounds on it behind a real vLLM that is killed on the
 	@requirements/real.sh $(VENV)
 	@requirements/real-vllm.sh $(VENV)
 	@$(BIN)/python -W ignore -m tests.real.vllm
+
+real-vllm-whole: $(READY) ## whole weights changed on a real vLLM, which is killed on the way (10 minutes)
+	@requirements/real.sh $(VENV)
+	@requirements/real-vllm.sh $(VENV)
+	@$(BIN)/python -W ignore -m tests.real.vllm_whole
 
 proto: $(READY)  ## generate the events' code from proto/
 	PYTHON=$(BIN)/python proto/generate.sh

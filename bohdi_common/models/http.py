@@ -16,11 +16,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
 
 from bohdi_common.models import reasoning, vllm, vllm_weights
 from bohdi_common.models.fair import FairGate
@@ -167,6 +169,8 @@ class HttpModels:
             body["stop"] = list(sampling.stop)
         if sampling.form and endpoint.structured:
             body["response_format"] = _form(sampling.form)
+        if sampling.logprobs and endpoint.logprobs:
+            body["logprobs"] = True
         async with server.gate.turn(model.asked_by):
             if self._closed:
                 raise ModelUnavailable("the models behind HTTP are closed")
@@ -292,9 +296,15 @@ def _completions(given: ChatCompletion) -> list[Completion]:
             reasoning.split(choice.message.content or "")[1],
             "length" if choice.finish_reason == "length" else "stop",
             each + (number < left),
+            _mean_logprob(choice),
         )
         for number, choice in enumerate(given.choices)
     ]
+
+
+def _mean_logprob(choice: Choice) -> float | None:
+    tokens = choice.logprobs.content if choice.logprobs else None
+    return fmean(token.logprob for token in tokens) if tokens else None
 
 
 def _said(error: Exception) -> str:

@@ -102,7 +102,7 @@ async def _changed(client: AsyncOpenAI, model: ModelRef, folder: Path) -> str:
 
 
 async def _read_in(client: AsyncOpenAI, folder: Path) -> None:
-    """vLLM's engine ends, and the server with it, when it cannot read the folder."""
+    """Where a folder cannot be read, vLLM may go on with the old weights, or its engine ends and the server with it."""
     call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
     try:
         await _request(client, "POST", "/collective_rpc", call)

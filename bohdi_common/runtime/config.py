@@ -68,6 +68,7 @@ class Model(_Section):
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 32
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     structured: bool = Field(False, description="its servers see to it that a reply has the JSON form asked for")
+    logprobs: bool = Field(False, description="its servers give the log-probabilities of an answer's tokens")
     system: str = Field("", max_length=10_000)
     price_prompt: Annotated[float, Field(ge=0)] = 0.0
     price_completion: Annotated[float, Field(ge=0)] = 0.0
@@ -80,8 +81,11 @@ class Model(_Section):
     def _has_what_its_adapter_needs(self) -> Self:
         if self.adapter == "local" and not self.path:
             raise ValueError("path is missing: name the model's folder, or its servers with adapter: http and urls")
-        if self.adapter == "local" and (self.urls or self.key_env or self.served_name or self.structured):
-            raise ValueError("urls, served_name, key_env and structured are for adapter: http: add it, or remove them")
+        of_servers = (self.urls, self.key_env, self.served_name, self.structured, self.logprobs)
+        if self.adapter == "local" and any(of_servers):
+            raise ValueError(
+                "urls, served_name, key_env, structured and logprobs are for adapter: http: add it, or remove them"
+            )
         if self.adapter == "http" and not self.urls:
             raise ValueError("urls is missing: name a server's base URL, http://HOST:PORT/v1")
         return self

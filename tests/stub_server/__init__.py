@@ -232,6 +232,11 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
     return web.json_response({"error": {"message": message, "type": "stub"}}, status=status, headers=headers)
 
 
+def _token(word: str) -> dict[str, Any]:
+    """The longer a word, the less probable."""
+    return {"token": word, "logprob": -len(word) / 4, "bytes": None, "top_logprobs": []}
+
+
 def _completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     """A token is a word; what has more of them than max_tokens is cut."""
     limit = body.get("max_tokens") or 1_000_000
@@ -241,6 +246,7 @@ def _completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
             "index": index,
             "message": {"role": "assistant", "content": text if len(said) <= limit else " ".join(said[:limit])},
             "finish_reason": "stop" if len(said) <= limit else "length",
+            "logprobs": {"content": [_token(word) for word in said[:limit]]} if body.get("logprobs") else None,
         }
         for index, (text, said) in enumerate(zip(texts, words, strict=True))
     ]
