@@ -103,7 +103,11 @@ class Stub:
         body = await request.json()
         name, folder = body["lora_name"], Path(body["lora_path"])
         if name in self.adapters:
-            return _error(400, f"The lora adapter '{name}' has already been loaded.")
+            return _error(
+                400,
+                f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set "
+                "'load_inplace' to True.",
+            )
         if not (folder / "adapter_config.json").is_file():
             return _error(404, f"Loading lora {name} failed: No adapter found for {folder}")
         rank = json.loads((folder / "adapter_config.json").read_bytes())["r"]
