@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real kafka kafka-jars proto lock clean
+.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real real-vllm real-vllm-whole kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,16 @@ kafka-jars:
 real: $(READY)   ## one round on a real instruct model on this CPU (93 MB, 10 minutes), into runs/real
 	@requirements/real.sh $(VENV)
 	@$(BIN)/python -W ignore -m tests.real
+
+real-vllm: $(READY) ## two rounds on it behind a real vLLM that is killed on the way (6 GB, 20 minutes), into runs/real-vllm
+	@requirements/real.sh $(VENV)
+	@requirements/real-vllm.sh $(VENV)
+	@$(BIN)/python -W ignore -m tests.real.vllm
+
+real-vllm-whole: $(READY) ## whole weights changed on a real vLLM, which is killed on the way (10 minutes)
+	@requirements/real.sh $(VENV)
+	@requirements/real-vllm.sh $(VENV)
+	@$(BIN)/python -W ignore -m tests.real.vllm_whole
 
 proto: $(READY)  ## generate the events' code from proto/
 	PYTHON=$(BIN)/python proto/generate.sh

@@ -111,8 +111,8 @@ class Evaluation:
 
 
 def place_of(model: ModelRef, folder_of: Callable[[ModelRef], Path]) -> Place:
-    """Where the harness finds a model."""
-    if model.endpoint is None:
+    """Where the harness finds a model. Servers whose weights change are the run's alone: its folders do."""
+    if model.endpoint is None or model.endpoint.reloads:
         folder = folder_of(model)
         return Adapted(folder, folder_of(replace(model, version=""))) if is_adapter(folder) else folder
     from bohdi_common.models.vllm import served_name  # who has folders needs no HTTP client

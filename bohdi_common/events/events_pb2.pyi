@@ -211,7 +211,7 @@ class BanditSettings(_message.Message):
     def __init__(self, rounds: _Optional[int] = ..., steps: _Optional[int] = ..., slots: _Optional[int] = ..., sharpness: _Optional[float] = ..., grow: _Optional[bool] = ..., lockstep: _Optional[bool] = ..., introspection: _Optional[_Union[Introspection, str]] = ..., window: _Optional[int] = ..., threshold: _Optional[float] = ..., sprout_failures: _Optional[int] = ..., leaf_failures: _Optional[int] = ..., sprout_names: _Optional[int] = ..., slot_timeout_s: _Optional[float] = ..., rehearsal_questions: _Optional[int] = ..., rehearsal_below: _Optional[float] = ..., training_failures: _Optional[int] = ..., slot_failures: _Optional[int] = ...) -> None: ...
 
 class ModelSettings(_message.Message):
-    __slots__ = ("name", "adapter", "path", "digest", "temperature_answer", "temperature_question", "temperature_proposal", "temperature_verdict", "urls", "served_name", "key_env", "concurrency", "timeout_s", "system", "structured", "price_prompt", "price_completion")
+    __slots__ = ("name", "adapter", "path", "digest", "temperature_answer", "temperature_question", "temperature_proposal", "temperature_verdict", "urls", "served_name", "key_env", "concurrency", "timeout_s", "system", "structured", "price_prompt", "price_completion", "reloads", "logprobs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +229,8 @@ class ModelSettings(_message.Message):
     STRUCTURED_FIELD_NUMBER: _ClassVar[int]
     PRICE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     PRICE_COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    RELOADS_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     name: str
     adapter: str
     path: str
@@ -246,7 +248,9 @@ class ModelSettings(_message.Message):
     structured: bool
     price_prompt: float
     price_completion: float
-    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., path: _Optional[str] = ..., digest: _Optional[str] = ..., temperature_answer: _Optional[float] = ..., temperature_question: _Optional[float] = ..., temperature_proposal: _Optional[float] = ..., temperature_verdict: _Optional[float] = ..., urls: _Optional[_Iterable[str]] = ..., served_name: _Optional[str] = ..., key_env: _Optional[str] = ..., concurrency: _Optional[int] = ..., timeout_s: _Optional[float] = ..., system: _Optional[str] = ..., structured: _Optional[bool] = ..., price_prompt: _Optional[float] = ..., price_completion: _Optional[float] = ...) -> None: ...
+    reloads: bool
+    logprobs: bool
+    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., path: _Optional[str] = ..., digest: _Optional[str] = ..., temperature_answer: _Optional[float] = ..., temperature_question: _Optional[float] = ..., temperature_proposal: _Optional[float] = ..., temperature_verdict: _Optional[float] = ..., urls: _Optional[_Iterable[str]] = ..., served_name: _Optional[str] = ..., key_env: _Optional[str] = ..., concurrency: _Optional[int] = ..., timeout_s: _Optional[float] = ..., system: _Optional[str] = ..., structured: _Optional[bool] = ..., price_prompt: _Optional[float] = ..., price_completion: _Optional[float] = ..., reloads: _Optional[bool] = ..., logprobs: _Optional[bool] = ...) -> None: ...
 
 class SproutSettings(_message.Message):
     __slots__ = ("samples", "votes", "max_tokens", "top_p")
@@ -575,7 +579,7 @@ class SproutFailed(_message.Message):
     def __init__(self, request_hash: _Optional[str] = ..., parent: _Optional[int] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., proposals: _Optional[_Iterable[_Union[Proposal, _Mapping]]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("model", "text", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "version", "failed", "truncated")
+    __slots__ = ("model", "text", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "version", "failed", "truncated", "mean_logprob")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -585,6 +589,7 @@ class Answer(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    MEAN_LOGPROB_FIELD_NUMBER: _ClassVar[int]
     model: str
     text: str
     finish_reason: str
@@ -594,7 +599,8 @@ class Answer(_message.Message):
     version: str
     failed: str
     truncated: bool
-    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., version: _Optional[str] = ..., failed: _Optional[str] = ..., truncated: _Optional[bool] = ...) -> None: ...
+    mean_logprob: float
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., finish_reason: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., version: _Optional[str] = ..., failed: _Optional[str] = ..., truncated: _Optional[bool] = ..., mean_logprob: _Optional[float] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("what", "model", "gate", "reason", "text", "like")

@@ -4,7 +4,7 @@ The `openai` client asks again by itself after 408, 409, 429, 5xx and cut connec
 the server's own Retry-After. Around it stand, for each server, a bound on the requests in flight that the runs share by
 turns, and a circuit: a server that keeps failing is left alone for a while and then asked by one request. Of several
 servers for one model the least busy is asked. A version of the target that a server does not know, one that was started
-again, say, is loaded there by whoever asks for it first.
+again, say, is loaded there by whoever asks for it first; whole weights likewise, where versions are those.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
 
-from bohdi_common.models import reasoning, vllm
+from bohdi_common.models import reasoning, vllm, vllm_weights
 from bohdi_common.models.fair import FairGate
 from bohdi_common.models.places import FolderOf
 from bohdi_common.models.port import (
@@ -37,10 +39,12 @@ from bohdi_common.models.port import (
 )
 
 _RETRIES = 2  # of the client, beside those of the service's shell
+_WEIGHTS_TRIES = 3  # of a request whose answer came of weights that were changed meanwhile
 _FAILURES = 5  # in a row, until a server is left alone
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 120.0
 _NO_KEY = "none"  # servers that want no key take any
 _SAID_CHARS = 300
+_BROKEN = {"abort", "error"}  # ends of an answer that is not whole
 
 _log = logging.getLogger("bohdi")
 
@@ -117,7 +121,7 @@ class HttpModels:
         """See the port. Every server that answers must have loaded it, one at least; another loads it once it is back
         and asked."""
         endpoint = model.endpoint
-        if endpoint is None or not model.is_version:
+        if endpoint is None or not (model.is_version or endpoint.reloads):
             return
         servers = [self._opened(model, endpoint, url) for url in endpoint.urls]
         outcomes = await asyncio.gather(*(self._serving(server, model, endpoint, before) for server in servers))
@@ -131,6 +135,9 @@ class HttpModels:
         """Loads and unloads on one server; why it does not answer at all, or nothing."""
         kept = {vllm.served_name(model), vllm.served_name(before)}
         try:
+            if endpoint.reloads:
+                await self._weights(server, model, back=True)
+                return ""
             await vllm.load(server.client, vllm.served_name(model), self._folder_of(model))
             for name in await vllm.names(server.client):
                 if name.startswith(vllm.served_name(replace(model, version="r"))) and name not in kept:
@@ -162,6 +169,8 @@ class HttpModels:
             body["stop"] = list(sampling.stop)
         if sampling.form and endpoint.structured:
             body["response_format"] = _form(sampling.form)
+        if sampling.logprobs and endpoint.logprobs:
+            body["logprobs"] = True
         async with server.gate.turn(model.asked_by):
             if self._closed:
                 raise ModelUnavailable("the models behind HTTP are closed")
@@ -175,6 +184,8 @@ class HttpModels:
 
     async def _given(self, server: _Server, model: ModelRef, body: dict[str, Any]) -> ChatCompletion:
         """One request; a version that the server does not know is loaded there first."""
+        if model.endpoint is not None and model.endpoint.reloads:
+            return await self._given_by_weights(server, model, body)
         try:
             given = await server.client.chat.completions.create(**body)
         except openai.NotFoundError:
@@ -185,6 +196,24 @@ class HttpModels:
             given = await server.client.chat.completions.create(**body)
         _check(given)
         return given
+
+    async def _given_by_weights(self, server: _Server, model: ModelRef, body: dict[str, Any]) -> ChatCompletion:
+        """One request to a server that has the model's weights from before it until after the answer."""
+        for _ in range(_WEIGHTS_TRIES):
+            name = await self._weights(server, model)
+            given = await server.client.chat.completions.create(**body)
+            _check(given)
+            if await vllm_weights.name_of(server.client) == name:
+                return given
+        raise vllm_weights.NotChanged("has its weights changed again and again: ask it for one version at a time")
+
+    async def _weights(self, server: _Server, model: ModelRef, back: bool = False) -> str:
+        """Sees to it that the server has the model's weights; their name there."""
+        name = await vllm_weights.name_of(server.client)
+        if vllm_weights.fits(name, model):
+            return name
+        lock = self._folder_of(replace(model, version=vllm_weights.LOCK))
+        return await vllm_weights.change(server.client, model, self._folder_of(model), lock, back)
 
     def _told(self, server: _Server, model: ModelRef, endpoint: Endpoint, error: Exception) -> Exception:
         """What the port says to an error of the client, in one line without the key."""
@@ -200,6 +229,9 @@ class HttpModels:
             case openai.NotFoundError():
                 server.answered()
                 return ModelUnavailable(f"{model.name} at {server.url}: {self._not_there(model)}")
+            case vllm_weights.NotChanged():
+                server.answered()
+                return ModelUnavailable(f"{model.name}: {server.url} {error}")
             case openai.InternalServerError() if vllm.RANK in str(error):
                 server.answered()
                 return ModelRefused(f"{said}: start the server with a higher one, or lower training.lora_rank")
@@ -212,7 +244,7 @@ class HttpModels:
         return error
 
     def _not_there(self, model: ModelRef) -> str:
-        if not model.is_version:
+        if not model.is_version or (model.endpoint and model.endpoint.reloads):
             return f"no model {vllm.served_name(model)!r} there: check served_name"
         return (
             f"it cannot load {self._folder_of(model)}: it must see that folder, and be started with --enable-lora and "
@@ -250,6 +282,9 @@ def _check(given: Any) -> None:
     """Raises ValueError for an answer that is none: a server of another kind may say 200 to anything."""
     if not isinstance(given, ChatCompletion) or not getattr(given, "choices", None):
         raise ValueError("the answer is no chat completion: check that the URL ends in /v1 of such a server")
+    ends: set[str] = {choice.finish_reason for choice in given.choices}  # vLLM knows more of them than the protocol
+    if broken := ends & _BROKEN:
+        raise ValueError(f"the answer was broken off by the server ({broken.pop()})")
 
 
 def _completions(given: ChatCompletion) -> list[Completion]:
@@ -261,9 +296,15 @@ def _completions(given: ChatCompletion) -> list[Completion]:
             reasoning.split(choice.message.content or "")[1],
             "length" if choice.finish_reason == "length" else "stop",
             each + (number < left),
+            _mean_logprob(choice),
         )
         for number, choice in enumerate(given.choices)
     ]
+
+
+def _mean_logprob(choice: Choice) -> float | None:
+    tokens = choice.logprobs.content if choice.logprobs else None
+    return fmean(token.logprob for token in tokens) if tokens else None
 
 
 def _said(error: Exception) -> str:

@@ -18,23 +18,27 @@ class Message(TypedDict):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample. `temperature` 0 is greedy; `n` completions are drawn independently from one prompt."""
+    """How to sample. `temperature` 0 is greedy; `n` completions are drawn independently from one prompt. `logprobs`:
+    it is wanted how probable the tokens were, from servers that say."""
 
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     n: int = 1
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
     form: str = ""  # a JSON schema that the text is to have, from servers that see to it; others take no notice
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One completion. `finish_reason` is `stop`, or `length` when `max_tokens` cut it."""
+    """One completion. `finish_reason` is `stop`, or `length` when `max_tokens` cut it. `mean_logprob`: of its tokens,
+    natural, if that was wanted and the server says."""
 
     text: str
     finish_reason: Literal["stop", "length"]
     completion_tokens: int
+    mean_logprob: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class ModelRefused(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Servers that all answer for one model, and how to ask them; the fields of a `bohdi.v1.ModelSettings`."""
+    """Servers that all answer for one model, and how to ask them; the fields of a `bohdi.v1.ModelSettings`. `reloads`:
+    a version of it takes the place of their weights, instead of being an adapter beside them."""
 
     urls: tuple[str, ...]
     served_name: str
@@ -64,6 +69,8 @@ class Endpoint:
     concurrency: int = 32
     timeout_s: float = 120.0
     structured: bool = False
+    reloads: bool = False
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,8 @@ class ModelRef:
         endpoint = None
         if settings.adapter == "http":
             urls, name = tuple(settings.urls), settings.served_name or settings.name
-            where = (settings.key_env, settings.concurrency, settings.timeout_s, settings.structured)
-            endpoint = Endpoint(urls, name, *where)
+            how = (settings.key_env, settings.concurrency, settings.timeout_s, settings.structured)
+            endpoint = Endpoint(urls, name, *how, settings.reloads, settings.logprobs)
         return cls(settings.name, version, run_id, settings.path, endpoint, asked_by or run_id, settings.system)
 
     @property

@@ -21,9 +21,10 @@ _THERE_ALREADY = "already been"
 
 def served_name(model: ModelRef) -> str:
     """Under which name servers know a source, or a version of the target: NAME-RUN-VERSION, for several runs may have
-    their versions on one server."""
+    their versions on one server. Whole weights have the name of those in whose place they are."""
     name = model.endpoint.served_name if model.endpoint else model.name
-    return f"{name}-{model.run_id}-{model.version}" if model.is_version else name
+    beside = model.is_version and not (model.endpoint and model.endpoint.reloads)
+    return f"{name}-{model.run_id}-{model.version}" if beside else name
 
 
 async def load(client: AsyncOpenAI, name: str, folder: Path) -> None:

@@ -68,6 +68,7 @@ class Model(_Section):
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 32
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     structured: bool = Field(False, description="its servers see to it that a reply has the JSON form asked for")
+    logprobs: bool = Field(False, description="its servers give the log-probabilities of an answer's tokens")
     system: str = Field("", max_length=10_000)
     price_prompt: Annotated[float, Field(ge=0)] = 0.0
     price_completion: Annotated[float, Field(ge=0)] = 0.0
@@ -80,8 +81,11 @@ class Model(_Section):
     def _has_what_its_adapter_needs(self) -> Self:
         if self.adapter == "local" and not self.path:
             raise ValueError("path is missing: name the model's folder, or its servers with adapter: http and urls")
-        if self.adapter == "local" and (self.urls or self.key_env or self.served_name or self.structured):
-            raise ValueError("urls, served_name, key_env and structured are for adapter: http: add it, or remove them")
+        of_servers = (self.urls, self.key_env, self.served_name, self.structured, self.logprobs)
+        if self.adapter == "local" and any(of_servers):
+            raise ValueError(
+                "urls, served_name, key_env, structured and logprobs are for adapter: http: add it, or remove them"
+            )
         if self.adapter == "http" and not self.urls:
             raise ValueError("urls is missing: name a server's base URL, http://HOST:PORT/v1")
         return self
@@ -271,10 +275,15 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _run_is_possible(self) -> Self:
-        if self.target.adapter == "http" and not (self.target.path and self.training.lora_rank):
+        if self.target.adapter == "http" and not self.target.path:
             raise ValueError(
-                "target.adapter is http: give target.path too, the folder that its servers serve and that is trained, "
-                "and training.lora_rank: new versions are loaded there as LoRA adapters"
+                "target.adapter is http: give target.path too, the folder that its servers serve and that is trained"
+            )
+        others = {url: model.name for model in (*self.sources, *self.judging.judges) for url in model.urls}
+        if self._reloads and (shared := [url for url in self.target.urls if url in others]):
+            raise ValueError(
+                f"target.urls: {shared[0]} is {others[shared[0]]}'s too, and the target is trained whole: its versions "
+                "take the place of the weights there. Give it servers of its own, or set training.lora_rank"
             )
         called = [model.name for model in (*self.sources, self.target, *self.judging.judges)]
         if len(set(called)) < len(called):
@@ -286,6 +295,11 @@ class Config(_Section):
         if not self.bandit.grow and not self.domains:
             raise ValueError("bandit.grow is false and there are no domains: the tree would stay empty; give domains")
         return self
+
+    @property
+    def _reloads(self) -> bool:
+        """Whether the target's versions are whole weights that its servers read."""
+        return self.target.adapter == "http" and not self.training.lora_rank
 
     def settings(self, seed: int, digests: dict[str, str]) -> pb.Settings:
         """The resolved settings for RunStarted. `digests`: SHA-256 by model name and by benchmark file."""
@@ -302,7 +316,9 @@ class Config(_Section):
             seed=seed,
             preset=self.preset,
             sources=models(self.sources),
-            target=pb.ModelSettings(**self.target.model_dump(), digest=digests[self.target.name]),
+            target=pb.ModelSettings(
+                **self.target.model_dump(), digest=digests[self.target.name], reloads=self._reloads
+            ),
             prompts=self.prompts,
             bandit=pb.BanditSettings(**bandit),
             sprout=pb.SproutSettings(**self.sprout.model_dump()),

@@ -163,7 +163,7 @@ class Generation:
     ) -> dict[str, Any]:
         rules = asked.settings.harvest
         messages = prompts.load(asked.settings.prompts).ask_answer(question)
-        sampling = Sampling(rules.answer_max_tokens, temperature, rules.answer_top_p)
+        sampling = Sampling(rules.answer_max_tokens, temperature, rules.answer_top_p, logprobs=True)
         return _answer_fields(model, await self.models.complete(model, messages, sampling))
 
     def _unasked(self, event: Event, refused: list[dict[str, Any]]) -> Event:
@@ -209,6 +209,7 @@ def _answer_fields(model: ModelRef, reply: Reply) -> dict[str, Any]:
         "completion_tokens": completion.completion_tokens,
         "seconds": reply.seconds,
         "failed": "" if text else "empty",
+        "mean_logprob": completion.mean_logprob,
     }
 
 

@@ -61,8 +61,7 @@ class Training:
         asked = event.training_requested
         try:
             about = await self._trained(event.run_id, asked)
-            await self._served(event.run_id, asked)
-            trial = await self._trial(event.run_id, asked)
+            trial = await self._tried(event.run_id, asked)
         except (TrainingDiverged, TrainingRegressed, MissingSample, ModelRefused, ValueError, OSError) as error:
             _log.error("the training of %s failed: %s", asked.version, error)
             body = {"version": asked.version, "failure": Failure.REJECTED.value, "reason": str(error)[:500]}
@@ -141,11 +140,16 @@ class Training:
         found = self.samples.fetch(run_id, sorted(set(asked.samples)))
         return lessons_of(run_id, asked, found, prompt.ask_answer)
 
-    async def _served(self, run_id: str, asked: TrainingRequested) -> None:
-        """The new version can be asked, before anybody is told of it."""
+    async def _tried(self, run_id: str, asked: TrainingRequested) -> str:
+        """The new version can be asked before anybody is told of it; one that will not do gives way to that before."""
         target = asked.settings.target
         before = ModelRef.of(target, asked.base_version, run_id)
-        await self.models.serve(ModelRef.of(target, asked.version, run_id), before)
+        try:
+            await self.models.serve(ModelRef.of(target, asked.version, run_id), before)
+            return await self._trial(run_id, asked)
+        except ModelRefused:
+            await self.models.serve(before, before)
+            raise
 
     async def _trial(self, run_id: str, asked: TrainingRequested) -> str:
         """What the new version answers to the first question drawn: it loads, and it speaks."""

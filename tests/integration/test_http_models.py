@@ -84,6 +84,16 @@ async def test_a_form_is_asked_for_where_the_servers_see_to_it() -> None:
     assert told["json_schema"]["schema"]["properties"] == {"best": {"type": "integer", "minimum": 0, "maximum": 3}}
 
 
+async def test_the_mean_log_probability_comes_where_it_is_wanted_and_the_servers_say() -> None:
+    server, wanted = stub(), replace(THREE, n=1, logprobs=True)
+    async with server.serving() as url, opened() as models:
+        given = [
+            (await ask(models, ref(url, logprobs=says), "ok", sampling)).completions[0].mean_logprob
+            for says, sampling in ((True, wanted), (False, wanted), (True, THREE))
+        ]
+    assert given == [-(len("stub") + len("says") + len("ok")) / 3 / 4, None, None]
+
+
 async def test_a_model_s_own_system_prompt_stands_before_that_of_the_prompts() -> None:
     server = stub()
     async with server.serving() as url, opened() as models:
@@ -185,6 +195,7 @@ async def test_fewer_completions_than_asked_for_are_made_up() -> None:
         ("html", ModelUnavailable, "no chat completion: check that the URL"),
         ("half", ModelUnavailable, "."),
         ("none", ModelUnavailable, "no chat completion"),
+        ("abort", ModelUnavailable, r"broken off by the server \(abort\)"),
         ("slow", ModelUnavailable, "no answer in time"),
     ],
 )

@@ -1,8 +1,8 @@
 """A server that speaks OpenAI's chat completions, for tests: the protocol and its faults are true, the models are not.
 
 What it says comes from a function that the test gives; what goes wrong, from a list of faults or a share of the calls
-by a seed. Adapters are loaded and unloaded as by vLLM. `python -m tests.stub_server NAME=FOLDER ...` serves real model
-folders of the micro-world instead.
+by a seed. Adapters are loaded and unloaded as by vLLM, and so are whole weights. `python -m tests.stub_server
+NAME=FOLDER ...` serves real model folders of the micro-world instead.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ SLOW_S = 5.0
 class Stub:
     """`faults`: what befalls the next calls, one each, "" for nothing; after them a `share` of the calls, one of
     `befall` by the seed. A fault is a status, or `cut` (the connection), `html`, `half` (of the JSON), `none`
-    or `fewer` (completions than asked for), `slow`. `key`: what callers must bring, if anything."""
+    or `fewer` (completions than asked for), `slow`, `abort` (the answer ends early). `key`: what callers must bring, if
+    anything. `dev`: as under VLLM_SERVER_DEV_MODE=1, with endpoints that change the weights (`say` sees their folder in
+    `weights`) and a prefix cache, which keeps whole answers."""
 
     say: Say
     key: str = ""
     models: tuple[str, ...] = ("stub",)
     max_lora_rank: int = 16
+    dev: bool = False
     share: float = 0.0
     befall: tuple[str, ...] = ("500", "429", "cut", "half")
     seed: int = 0
@@ -44,12 +47,25 @@ class Stub:
     befallen: Counter[str] = field(default_factory=Counter)
     adapters: dict[str, Path] = field(default_factory=dict)  # folder by name
     changes: list[str] = field(default_factory=list)  # of the adapters: `load NAME`, `unload NAME`
+    weights: Path | None = None  # of a reload
+    weight_version: str = "default"
+    cache: dict[str, list[str]] = field(default_factory=dict)
+    unpaused: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[dict[str, Any]] = field(default_factory=list)  # bodies, the last thousand
     at_once: int = 0
     most_at_once: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        self.unpaused.set()
+        self._working: set[asyncio.Task[Any]] = set()  # requests under way
+
+    def restart(self) -> None:
+        """As after a crash and a start: the weights of the start, no adapters, nothing paused."""
+        self.adapters.clear()
+        self.cache.clear()
+        self.weights, self.weight_version = None, "default"
+        self.unpaused.set()
 
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:
@@ -59,6 +75,16 @@ class Stub:
         app.router.add_get("/v1/models", self._list)
         app.router.add_post("/v1/load_lora_adapter", self._load)
         app.router.add_post("/v1/unload_lora_adapter", self._unload)
+        if self.dev:
+            app.router.add_get("/weight_info", self._weight_info)
+            for path, does in (
+                ("/update_weight_version", self._update_weight_version),
+                ("/pause", self._pause),
+                ("/resume", self._resume),
+                ("/collective_rpc", self._collective_rpc),
+                ("/reset_prefix_cache", self._reset_prefix_cache),
+            ):
+                app.router.add_post(path, does)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -77,7 +103,11 @@ class Stub:
         body = await request.json()
         name, folder = body["lora_name"], Path(body["lora_path"])
         if name in self.adapters:
-            return _error(400, f"The lora adapter '{name}' has already been loaded.")
+            return _error(
+                400,
+                f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set "
+                "'load_inplace' to True.",
+            )
         if not (folder / "adapter_config.json").is_file():
             return _error(404, f"Loading lora {name} failed: No adapter found for {folder}")
         rank = json.loads((folder / "adapter_config.json").read_bytes())["r"]
@@ -94,10 +124,53 @@ class Stub:
         self.changes.append(f"unload {name}")
         return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
+    async def _weight_info(self, request: web.Request) -> web.Response:
+        return web.json_response({"weight_version": self.weight_version})
+
+    async def _update_weight_version(self, request: web.Request) -> web.Response:
+        self.weight_version = (await request.json())["new_version"]
+        return web.json_response({"success": True, "new_version": self.weight_version})
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        """New requests wait from here on; those under way are waited for, or cut off, as by default."""
+        self.unpaused.clear()
+        mode = request.query.get("mode", "abort")
+        self.changes.append(f"pause {mode}")
+        if mode == "abort":
+            for task in self._working:
+                task.cancel()
+        while self._working:
+            await asyncio.sleep(0.01)
+        self.cache.clear()
+        return web.json_response({"status": "paused"})
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        self.unpaused.set()
+        self.changes.append("resume")
+        return web.json_response({"status": "resumed"})
+
+    async def _collective_rpc(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if body["method"] != "reload_weights":
+            return _error(500, f"no method {body['method']}")
+        folder = Path(body["kwargs"]["weights_path"])
+        await asyncio.sleep(0.05)  # a reader of weights is not the fastest
+        if not (folder / "config.json").is_file():
+            return _error(500, "EngineCore encountered an issue. See stack trace for the root cause.")
+        self.weights = folder
+        self.changes.append(f"reload {folder.name}")
+        return web.json_response({"results": [None]})
+
+    async def _reset_prefix_cache(self, request: web.Request) -> web.Response:
+        if not self._working:
+            self.cache.clear()
+        return web.json_response({"success": not self._working})
+
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            await self.unpaused.wait()
             return await self._answered(request)
         finally:
             self.at_once -= 1
@@ -123,10 +196,31 @@ class Stub:
             request.transport.abort()
             return web.Response()
         count = {"none": 0, "fewer": 1}.get(fault, body.get("n", 1))
-        given = web.json_response(_completion(body, (await self.say(body["model"], body["messages"], body))[:count]))
+        texts = await self._said(body)
+        completion = _completion(body, texts[:count])
+        if fault == "abort" or len(texts) < count:
+            completion["choices"] = [{**choice, "finish_reason": "abort"} for choice in completion["choices"]]
+        given = web.json_response(completion)
         if fault == "half":
             return web.Response(text=given.text[: len(given.text or "") // 2], content_type="application/json")
         return given
+
+    async def _said(self, body: dict[str, Any]) -> list[str]:
+        """By the models, or by the cache; what `abort` cuts off is empty."""
+        asked = json.dumps([body["model"], body["messages"]])
+        if asked in self.cache:
+            return self.cache[asked]
+        saying = asyncio.ensure_future(self.say(body["model"], body["messages"], body))
+        self._working.add(saying)
+        try:
+            said = await saying
+        except asyncio.CancelledError:
+            return [""]
+        finally:
+            self._working.discard(saying)
+        if self.dev:
+            self.cache[asked] = said
+        return said
 
     def _fault(self) -> str:
         fault = ""
@@ -142,6 +236,11 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
     return web.json_response({"error": {"message": message, "type": "stub"}}, status=status, headers=headers)
 
 
+def _token(word: str) -> dict[str, Any]:
+    """The longer a word, the less probable."""
+    return {"token": word, "logprob": -len(word) / 4, "bytes": None, "top_logprobs": []}
+
+
 def _completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     """A token is a word; what has more of them than max_tokens is cut."""
     limit = body.get("max_tokens") or 1_000_000
@@ -151,6 +250,7 @@ def _completion(body: dict[str, Any], texts: list[str]) -> dict[str, Any]:
             "index": index,
             "message": {"role": "assistant", "content": text if len(said) <= limit else " ".join(said[:limit])},
             "finish_reason": "stop" if len(said) <= limit else "length",
+            "logprobs": {"content": [_token(word) for word in said[:limit]]} if body.get("logprobs") else None,
         }
         for index, (text, said) in enumerate(zip(texts, words, strict=True))
     ]

@@ -20,15 +20,19 @@ class Script:
 
     says: Says
     calls: list[tuple[ModelRef, list[Message], Sampling]] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)  # versions, in the order of their coming
 
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
         self.calls.append((model, messages, sampling))
         said = self.says(model.name, messages[-1]["content"])
         texts = [said] * sampling.n if isinstance(said, str) else said
         assert len(texts) == sampling.n
-        return Reply(tuple(Completion(t, "length" if t.endswith("...") else "stop", 2) for t in texts), 3, 0.5)
+        mean_logprob = -0.25 if sampling.logprobs else None
+        ends = ["length" if text.endswith("...") else "stop" for text in texts]
+        return Reply(tuple(Completion(t, e, 2, mean_logprob) for t, e in zip(texts, ends, strict=True)), 3, 0.5)
 
-    async def serve(self, model: ModelRef, before: ModelRef) -> None: ...
+    async def serve(self, model: ModelRef, before: ModelRef) -> None:
+        self.served.append(model.version)
 
     async def close(self) -> None: ...
 

@@ -104,6 +104,19 @@ def test_two_models_of_one_name_are_refused() -> None:
     assert "two models have one name" in complaint(target={"name": "a", "path": "t"})
 
 
+def test_a_target_behind_servers_that_is_trained_whole_has_them_for_itself() -> None:
+    def target(*urls: str) -> dict[str, Any]:
+        return {"name": "t", "adapter": "http", "path": "t", "urls": urls}
+
+    sources = [{"name": "a", "adapter": "http", "urls": ["http://a/v1"]}]
+    whole, digests = {"sources": sources, "target": target("http://t/v1")}, {"t": "", "a": ""}
+    assert config(**whole).settings(0, digests).target.reloads
+    assert not config(**whole, training={"lora_rank": 8}).settings(0, digests).target.reloads
+    shared = complaint(sources=sources, target=target("http://t/v1", "http://a/v1"))
+    assert "target.urls: http://a/v1 is a's too, and the target is trained whole" in shared
+    assert "give target.path too" in complaint(target={"name": "t", "adapter": "http", "urls": ["http://t/v1"]})
+
+
 def test_a_tree_that_can_neither_grow_nor_has_domains_is_refused() -> None:
     assert "the tree would stay empty" in complaint(bandit={"grow": False})
 

@@ -46,6 +46,7 @@ async def test_answers_carry_what_they_cost_and_the_settings_go_on_to_the_judges
     result, _ = await outcome(asks_and_says())
     answer = result.answers_written.answers[0]
     assert (answer.finish_reason, answer.prompt_tokens, answer.completion_tokens, answer.seconds) == ("stop", 3, 2, 0.5)
+    assert answer.mean_logprob == -0.25
     assert result.answers_written.question_prompt_tokens == 3
     assert [source.name for source in result.answers_written.settings.sources] == ["a", "b", "c"]
 

@@ -152,9 +152,11 @@ async def outcome(tmp_path: Path) -> AsyncIterator[Outcome]:
         await log.append([record_of(event)])
     versions = VersionStore(tmp_path / "versions")
 
-    async def handled(fine_tune: Callable[[FineTuning], FineTuned], **training: Any) -> pb.Event:
+    async def handled(
+        fine_tune: Callable[[FineTuning], FineTuned], models: Script | None = None, **training: Any
+    ) -> pb.Event:
         service = Training(
-            Script(lambda model, prompt: "it speaks"),
+            models or Script(lambda model, prompt: "it speaks"),
             Samples(lambda _: log),
             lambda _: versions,
             lambda _: tmp_path,
@@ -215,6 +217,15 @@ async def test_a_training_that_the_gate_refuses_fails_for_good_with_both_losses(
         Failure.REJECTED, 12, 0.5, 0.75,
     )  # fmt: skip
     assert body.reason.startswith("the loss on 12 held-back samples rose from 0.5 to 0.75")
+
+
+@pytest.mark.parametrize(("says", "served"), [("it speaks", ["r1"]), (" ", ["r1", "base"])])
+async def test_a_version_that_says_nothing_gives_way_to_the_one_before_it(
+    outcome: Outcome, says: str, served: list[str]
+) -> None:
+    models = Script(lambda model, prompt: says)
+    event = await outcome(written, models)
+    assert (event.HasField("target_promoted"), models.served) == (bool(says.strip()), served)
 
 
 async def test_examples_counts_the_draws_that_are_not_held_back(outcome: Outcome) -> None:
