@@ -106,7 +106,7 @@ _APPLIED = {name: place for place, name in enumerate(_READERS)}  # the form of t
 
 
 def variants(recorded: Variant, sets: Sequence[str], grids: Sequence[str]) -> list[tuple[dict[str, str], Variant]]:
-    """Each combination of the grids' values, with what was given for it; `sets` hold for all. Raises BadConfig."""
+    """Each combination of the grids' values, with all that was given for it; `sets` hold for all. Raises BadConfig."""
     fixed = dict(_given(text, "--set") for text in sets)
     ranges = {name: values.split(",") for name, values in (_given(text, "--grid") for text in grids)}
     if both := fixed.keys() & ranges.keys():
@@ -115,7 +115,7 @@ def variants(recorded: Variant, sets: Sequence[str], grids: Sequence[str]) -> li
     if count > VARIANTS_MAX:
         raise BadConfig(f"what-if: {count} combinations: {VARIANTS_MAX} at most")
     combinations = (dict(zip(ranges, values, strict=True)) for values in product(*ranges.values()))
-    return [(given, _applied(recorded, fixed | given)) for given in combinations]
+    return [(fixed | given, _applied(recorded, fixed | given)) for given in combinations]
 
 
 def _given(text: str, option: str) -> tuple[str, str]:

@@ -206,7 +206,7 @@ def test_a_grid_has_every_combination_and_at_shortens_the_run() -> None:
     events = recorded(1, "paper", False)
     said = told(events, ["prior.alpha=2"], ["bandit.threshold=0,0.1", "bandit.window=2,3,4"], point("round:1"))
     assert len(said["variants"]) == 6
-    assert said["variants"][5]["given"] == {"bandit.threshold": "0.1", "bandit.window": "4"}
+    assert said["variants"][5]["given"] == {"prior.alpha": "2", "bandit.threshold": "0.1", "bandit.window": "4"}
     assert (said["sweeps"], said["recorded"]["round"]) == (1, 1)
 
 
