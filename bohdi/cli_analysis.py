@@ -79,7 +79,7 @@ def _named(text: str) -> tuple[str, points.Point]:
         return text, points.END
     if Path(text).is_dir():
         return text, points.END
-    return run, points.point(moment)
+    return run, points.point(moment) if moment else points.END
 
 
 def _place(run: str, kafka: str | None) -> RunPlace:
