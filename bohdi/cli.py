@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_dead, cli_models, cli_topics
+from bohdi import cli_analysis, cli_dead, cli_models, cli_topics
 from bohdi import figures as figs
 from bohdi.cli_shared import Dir, Json, Kafka, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
@@ -45,7 +45,7 @@ class Exit(IntEnum):
     """Exit codes of every command."""
 
     DONE = 0
-    PROBLEMS = 1  # verify found something, or the harness gave no scores
+    PROBLEMS = 1  # verify or replay found something, or the harness gave no scores
     MISTAKE = 2  # a configuration, argument or folder that cannot be used
     PAUSED = 3  # the run cannot go on by itself; its reason was printed
     LOG = 4  # the log cannot be used: damaged, of a newer version, in use, or the disk is full
@@ -64,6 +64,7 @@ app.add_typer(microworld_app, name="microworld")
 app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_dead.app, name="dead")
 app.add_typer(cli_models.app)
+app.add_typer(cli_analysis.app)
 
 
 def main() -> None:
@@ -354,28 +355,6 @@ def log_(
         except (codec.Undecodable, codec.NewerSchema) as error:
             line |= {"undecodable": str(error), "bytes": stored.value.hex()}
         print(json.dumps(line, ensure_ascii=False))
-
-
-@app.command()
-def replay(
-    dir: Dir = None,
-    kafka: Kafka = None,
-    run: Run = None,
-    at: Annotated[int | None, typer.Option("--at", min=0, help="fold only the events before this run sequence")] = None,
-    as_json: Json = False,
-) -> None:
-    """Folds the log from nothing and prints the hash of the state that it gives."""
-    _, state = folded(run_place(dir, kafka, run), at)
-    shown = {
-        "events": state.sequence,
-        "nodes": sum(state.tree.nodes_by_level[1:]),
-        "state_sha256": state_sha256(state),
-    }
-    if as_json:
-        return print_json(shown)
-    for name, value in shown.items():
-        print(f"{name} {value}")
-    return None
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,6 @@ from rich.console import Console
 from bohdi.figures import Figures
 from bohdi.run_places import RunPlace, events
 from bohdi_common.core.state import RunState
-from bohdi_common.events.events_pb2 import Event
-from bohdi_common.runtime.config import BadConfig
 from services.bandit.handler import Bandit
 
 _FILE_COLUMNS = 160  # of a table that goes to a file or a pipe
@@ -34,22 +31,13 @@ def wide() -> Console:
     return out if out.is_terminal else Console(width=_FILE_COLUMNS)
 
 
-def folded(place: RunPlace, at: int | None = None) -> tuple[Figures, RunState]:
-    """State and figures of the run at `place`, after its first `at` events or all of them. Raises NoRun, LogError."""
+def folded(place: RunPlace) -> tuple[Figures, RunState]:
+    """State and figures of the run at `place`, after all its events. Raises NoRun, LogError."""
     bandit, figures = Bandit(place.run_id), Figures()
-    for event in _first_events(events(place), at):
+    for event in events(place):
         bandit.fold(event)
         figures.add(event)
-    if at is not None and bandit.state.sequence < at:
-        raise BadConfig(f"--at {at}: the run has only {bandit.state.sequence} events")
     return figures, bandit.state
-
-
-def _first_events(events: Iterator[Event], count: int | None) -> Iterator[Event]:
-    for number, event in enumerate(events):
-        if count is not None and number >= count:
-            return
-        yield event
 
 
 def print_json(value: Any) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bohdi.verify import agreement
 from bohdi.verify import requests as request_checks
+from bohdi.verify.hashes import Hashes
 from bohdi.verify.ledger import Ledger
 from bohdi.verify.report import Kind, Problem, Report
 from bohdi_common.core.evolve import evolve
@@ -72,13 +73,14 @@ def _problems(
     for offset, event in events:
         report.events += 1
         if event.run_id not in runs:
-            runs[event.run_id] = Ledger(event.run_id, report, gate), _Fold()
+            runs[event.run_id] = Ledger(event.run_id, report, gate), _Fold(Hashes(report))
             report.runs += 1
         run, fold = runs[event.run_id]
         run.take(event)
         if offset in buried:
             run.found.clear()
-        fold.take(event)
+        if wrong := fold.take(event):
+            run.found.append((Kind.STATE, wrong))
         promoted = versions is not None and event.HasField("target_promoted")
         if run.found or promoted:
             where = f"feedback offset {offset}, run sequence {run.sequence - 1} of {event.run_id or 'no run'}"
@@ -104,17 +106,22 @@ def _problems(
 class _Fold:
     """The fold beside the ledger. Where it fails it stops: the log is what is held to account, and is read on."""
 
-    def __init__(self) -> None:
+    def __init__(self, hashes: Hashes) -> None:
+        self._hashes = hashes
         self._state = RunState()
         self._failed = ""
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event) -> str:
+        """What is wrong with the hash that the event records of its state; empty for none."""
+        wrong = ""
         if not self._failed:
             sequence = self._state.sequence
             try:
+                wrong = self._hashes.wrong(self._state, event)
                 self._state = evolve(self._state, event)
             except Exception as error:
                 self._failed = f"the fold fails at run sequence {sequence}: {type(error).__name__}: {error}"
+        return wrong
 
     def differences(self, run: Ledger) -> Iterator[str]:
         return iter([self._failed]) if self._failed else agreement.differences(run, self._state)

@@ -46,6 +46,7 @@ class Report:
     events: int = 0
     runs: int = 0
     decisions: int = 0
+    hashes: int = 0  # of states, recorded when they were
     draws: int = 0
     settlements: int = 0
     late: int = 0

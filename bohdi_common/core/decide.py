@@ -19,6 +19,7 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import (
     ALL_ROUNDS_DONE,
     BASE_VERSION,
+    STATE_VERSION,
     Introspection,
     Next,
     Rules,
@@ -27,6 +28,7 @@ from bohdi_common.core.state import (
     Sprout,
     Training,
     Waits,
+    state_sha256,
 )
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 
@@ -75,7 +77,7 @@ def decide(state: RunState, now_us: int | None = None, since: int = 0) -> list[F
                 return [_draw_training(state, state.rules)]
             case Next.FINISH:
                 body = {"target_version": state.target_version, "reason": ALL_ROUNDS_DONE}
-                return [_decision(state, "run_finished", body)]
+                return [_decision(state, "run_finished", body | _hashed(state))]
     except draws.NoOpenArm:
         return [_pause(state, "no arm under Root is open: every domain was closed after too many failures")]
     return []
@@ -136,7 +138,12 @@ def _draw_step(state: RunState, rules: Rules) -> Fact:
     slots = [
         _drawn(state, rules, n, int(end), int(who)) for n, (end, who) in enumerate(zip(ends, leaders, strict=True))
     ]
-    return _decision(state, "paths_drawn", {"slots": slots})
+    return _decision(state, "paths_drawn", {"slots": slots} | ({} if state.step else _hashed(state)))
+
+
+def _hashed(state: RunState) -> dict[str, Any]:
+    """What a replay of the log up to this decision is held to. It costs the state: for the end of a round alone."""
+    return {"state_sha256": state_sha256(state), "state_version": STATE_VERSION}
 
 
 def _drawn(

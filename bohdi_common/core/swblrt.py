@@ -88,16 +88,17 @@ def two_sample_p_values(
     wins: NDArray[np.int64],
     losses: NDArray[np.int64],
     statistic: NDArray[np.float64],
-    threshold: float,
+    threshold: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Exact two-sided p-values where they can matter, the chi-square ones elsewhere.
+    """Exact two-sided p-values where they can matter, the chi-square ones elsewhere. `threshold`: one for all, or
+    each its own.
 
     The chi-square tail is several times too small far out at these sample sizes, where a sweep over thousands of
     nodes decides; the exact test never is. It is computed only for nodes whose chi-square p-value is below twice the
     threshold: a node above it is out of reach of Benjamini-Hochberg at `threshold`, and only its being counted enters.
     """
     p_value = chi_square_tail(statistic)
-    near = np.flatnonzero(p_value < min(1.0, 2 * threshold))
+    near = np.flatnonzero(p_value < np.minimum(1.0, 2 * threshold))
     if len(near):
         p_value[near] = fisher_exact(in_window[near], w, wins[near], losses[near])
     return p_value

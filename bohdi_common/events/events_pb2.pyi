@@ -369,14 +369,18 @@ class TrainingSettings(_message.Message):
     def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ..., stm_perplexity: _Optional[float] = ..., dpo_beta: _Optional[float] = ..., dpo_learning_rate: _Optional[float] = ..., dpo_epochs: _Optional[int] = ..., dpo_max_pairs: _Optional[int] = ..., held_back_share: _Optional[float] = ..., held_back_loss_rise: _Optional[float] = ..., packing: _Optional[bool] = ...) -> None: ...
 
 class PathsDrawn(_message.Message):
-    __slots__ = ("based_on", "rehearsal", "slots")
+    __slots__ = ("based_on", "rehearsal", "slots", "state_sha256", "state_version")
     BASED_ON_FIELD_NUMBER: _ClassVar[int]
     REHEARSAL_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
     based_on: int
     rehearsal: bool
     slots: _containers.RepeatedCompositeFieldContainer[DrawnSlot]
-    def __init__(self, based_on: _Optional[int] = ..., rehearsal: _Optional[bool] = ..., slots: _Optional[_Iterable[_Union[DrawnSlot, _Mapping]]] = ...) -> None: ...
+    state_sha256: str
+    state_version: int
+    def __init__(self, based_on: _Optional[int] = ..., rehearsal: _Optional[bool] = ..., slots: _Optional[_Iterable[_Union[DrawnSlot, _Mapping]]] = ..., state_sha256: _Optional[str] = ..., state_version: _Optional[int] = ...) -> None: ...
 
 class DrawnSlot(_message.Message):
     __slots__ = ("slot", "path", "leader", "request_hash")
@@ -467,14 +471,18 @@ class RunResumed(_message.Message):
     def __init__(self, budget: _Optional[_Union[BudgetSettings, _Mapping]] = ...) -> None: ...
 
 class RunFinished(_message.Message):
-    __slots__ = ("based_on", "target_version", "reason")
+    __slots__ = ("based_on", "target_version", "reason", "state_sha256", "state_version")
     BASED_ON_FIELD_NUMBER: _ClassVar[int]
     TARGET_VERSION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    STATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    STATE_VERSION_FIELD_NUMBER: _ClassVar[int]
     based_on: int
     target_version: str
     reason: str
-    def __init__(self, based_on: _Optional[int] = ..., target_version: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    state_sha256: str
+    state_version: int
+    def __init__(self, based_on: _Optional[int] = ..., target_version: _Optional[str] = ..., reason: _Optional[str] = ..., state_sha256: _Optional[str] = ..., state_version: _Optional[int] = ...) -> None: ...
 
 class SproutRequested(_message.Message):
     __slots__ = ("request_hash", "parent", "path", "known", "want", "attempt", "settings")
