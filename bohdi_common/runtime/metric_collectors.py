@@ -6,6 +6,7 @@ two parts may be of two neighbouring moments.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +23,8 @@ from bohdi_common.core.tree import LEAF_LEVEL, Tree
 from bohdi_common.runtime import metrics as m
 from bohdi_common.runtime.health import Health
 
-Sample = tuple[m.Defined, tuple[str, ...], float]
+Labels = tuple[str, ...]
+Sample = tuple[m.Defined, Labels, float]
 Source = Callable[[], Iterable[Sample]]
 _FAMILIES = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
 
@@ -62,6 +64,22 @@ def gathered(*sources: Source) -> Iterator[None]:
     finally:
         for source in sources:
             _gathered.sources.remove(source)
+
+
+def of_verdicts() -> Iterator[Sample]:
+    """What was counted of the judges. Of n answers, one to whom the position is nothing chooses each 1/n times."""
+    outcomes, places, expected = Counter[Labels](), Counter[Labels](), defaultdict[Labels, float](float)
+    for (judge, outcome, place, shown), count in dict(m.verdicts).items():
+        outcomes[judge, outcome] += count
+        if place:
+            places[judge, str(place)] += count
+            for each in range(1, shown + 1):
+                expected[judge, str(each)] += count / shown
+    for metric, counts in ((m.VERDICTS, outcomes), (m.POSITIONS, places), (m.POSITIONS_EXPECTED, expected)):
+        yield from ((metric, labels, count) for labels, count in counts.items())
+
+
+gather(of_verdicts)
 
 
 def of_health(health: Health) -> Source:

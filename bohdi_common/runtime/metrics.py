@@ -9,6 +9,7 @@ of services, event kinds and outcomes are the program's own, and of models' name
 from __future__ import annotations
 
 import time
+from collections import Counter as Counted
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,17 +132,17 @@ CALLS = _counter(
 CALL = _histogram("bohdi_model_call_seconds", "From asking a model to its reply, waits in our queue included.", _CALL_S,
                   "model")  # fmt: skip
 TOKENS = _counter("bohdi_model_tokens_total", "Tokens of prompts and of completions.", "model", "part")
-VERDICTS = _counter(
+VERDICTS = _looked_up(
     "bohdi_verdicts_total", "Verdicts of a judge: agrees or differs with the harvest's outcome, or abstained.",
-    "judge", "outcome",
+    "judge", "outcome", kind="counter",
 )  # fmt: skip
-POSITIONS = _counter(
+POSITIONS = _looked_up(
     "bohdi_verdict_positions_total", "Choices of a judge, by the position at which the answer was shown.",
-    "judge", "position",
+    "judge", "position", kind="counter",
 )  # fmt: skip
-POSITIONS_EXPECTED = _counter(
+POSITIONS_EXPECTED = _looked_up(
     "bohdi_verdict_positions_expected_total", "The same of a judge to whom the position is nothing.",
-    "judge", "position",
+    "judge", "position", kind="counter",
 )  # fmt: skip
 JUDGED = _counter(
     "bohdi_harvests_judged_total", "Harvests judged, by reward: 1 where the target lost, 0, or none without a verdict.",
@@ -266,26 +267,25 @@ def training_step(step: int, loss: float) -> None:
     STEP_LOSS.set(loss)
 
 
+# Verdicts by judge, outcome, position of the choice (0 for none) and answers shown: there are many, and a plain count
+# costs a tenth of a metric's. `metric_collectors.of_verdicts` tells of them.
+verdicts: Counted[tuple[str, str, int, int]] = Counted()
+
+
 def _judged(judged: HarvestJudged) -> None:
     _reward("none" if not judged.counted else str(judged.reward)).inc()
+    best = judged.best if judged.counted else -1
     for verdict in judged.verdicts:
-        judge = model_label(verdict.judge)
-        if verdict.choice < 0:
-            outcome = "abstained" if not verdict.none_right else "agrees" if judged.none_right else "differs"
+        choice, order = verdict.choice, list(verdict.order)
+        if choice < 0 and not verdict.none_right:
+            outcome = "abstained"
         else:
-            outcome = "agrees" if judged.counted and verdict.choice == judged.best else "differs"
-        _verdict(judge, outcome).inc()
-        shown = list(verdict.order)
-        if verdict.choice in shown:
-            _position(judge, str(shown.index(verdict.choice) + 1)).inc()
-            for place in range(len(shown)):
-                _expected(judge, str(place + 1)).inc(1 / len(shown))
+            outcome = "agrees" if (judged.none_right if choice < 0 else choice == best) else "differs"
+        place = order.index(choice) + 1 if choice in order else 0
+        verdicts[model_label(verdict.judge), outcome, place, len(order)] += 1
 
 
 _reward = cache(JUDGED.labels)
-_verdict = cache(VERDICTS.labels)
-_position = cache(POSITIONS.labels)
-_expected = cache(POSITIONS_EXPECTED.labels)
 
 _models_seen: dict[str, str] = {}
 
