@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real real-vllm real-vllm-whole kafka kafka-jars proto lock clean
+.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,7 +20,7 @@ demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs
 	@$(BIN)/bohdi run configs/demo.yaml --dir $(DIR) --seed $(SEED)
 
 # Two at a time: each of the halves waits much for brokers, processes and disks.
-test: lint kafka-jars  ## lint, then all tests
+test: lint kafka-jars prometheus  ## lint, then all tests
 	@$(MAKE) --no-print-directory -j2 test-integration test-others
 
 test-integration:
@@ -53,11 +53,20 @@ chaos: $(READY) kafka-jars  ## kill services and broker under load, account for 
 outages: $(READY) kafka-jars  ## broker and models away for two minutes, at the start and in the middle (4 minutes)
 	$(BIN)/python -m pytest tests/kafka_runs/test_outages.py
 
+watch-check: $(READY) kafka-jars prometheus  ## a run on Kafka under Prometheus: panels, alerts, docs/pictures (8 minutes)
+	$(BIN)/python -W ignore -m tests.monitoring
+
+dashboards: $(READY)  ## the files that are made of the metrics' and panels' code, into k8s/monitoring and docs
+	$(BIN)/python -m bohdi_monitoring
+
 kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
 	@$(BIN)/python -m devbroker
 
 kafka-jars:
 	@devbroker/install.sh
+
+prometheus:
+	@requirements/prometheus.sh
 
 real: $(READY)   ## one round on a real instruct model on this CPU (93 MB, 10 minutes), into runs/real
 	@requirements/real.sh $(VENV)
@@ -81,7 +90,7 @@ lock: $(READY)   ## renew the pins in requirements/
 	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
 
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) .kafka .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .kafka .prometheus .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@requirements/environment.sh $(VENV)

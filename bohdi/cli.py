@@ -22,7 +22,7 @@ from typer.exceptions import TyperException
 
 from bohdi import cli_analysis, cli_dead, cli_models, cli_topics
 from bohdi import figures as figs
-from bohdi.cli_shared import Dir, Json, Kafka, Run, Seed, err, folded, out, print_json, wide
+from bohdi.cli_shared import Dir, Json, Kafka, Metrics, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
 from bohdi.harness import HarnessFailed
 from bohdi.run_folder import NoRun, RunFolder, resolved
@@ -104,6 +104,7 @@ def run(
     kafka: Kafka = None,
     run: Run = None,
     seed: Seed = None,
+    metrics: Metrics = None,
     as_json: Json = False,
 ) -> None:
     """Starts a run: with --dir in this process, until it is finished, paused or interrupted; with --kafka or --run on a
@@ -111,6 +112,8 @@ def run(
     settings = resolved(configs.load(config), config.parent)
     fresh = secrets.randbits(32) if seed is None else seed
     if dir is None:
+        if metrics is not None:
+            raise BadConfig("--metrics: on Kafka the services have them: see `bohdi up --metrics` and BOHDI_HEALTH")
         from bohdi.embedded import fresh_run_id
         from bohdi.kafka_runs import kafka_place, submit
 
@@ -118,6 +121,7 @@ def run(
         submit(place, settings, fresh)
         return _watch(place, settings, as_json)
     folder = RunFolder(dir)
+    _serve_metrics(metrics)
     from bohdi.embedded import new_run, real_parts
 
     parts = real_parts()
@@ -149,6 +153,7 @@ def resume(
     cost: Annotated[float | None, typer.Option("--cost", min=0, help="a new cap, in the prices' currency")] = None,
     harvests: Annotated[int | None, typer.Option("--harvests", min=1, help="a new cap")] = None,
     hours: Annotated[float | None, typer.Option("--hours", min=0, help="a new cap")] = None,
+    metrics: Metrics = None,
     as_json: Json = False,
 ) -> None:
     """Goes on with a run that was paused, interrupted or killed; with larger caps, where its budget was spent."""
@@ -159,6 +164,7 @@ def resume(
         from bohdi.kafka_runs import by_hand
 
         return by_hand(place, "run_resumed", {"budget": caps})
+    _serve_metrics(metrics)
     settings = resolved(place.folder.load_config(), place.folder.path)
     from bohdi.embedded import real_parts
 
@@ -172,6 +178,9 @@ def up(
     run: Run = None,
     store: Annotated[Path, typer.Option("--store", help="folder of all runs' versions")] = Path("runs/kafka"),
     seed: Seed = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="HOST:PORT of the bandit's health and metrics; the others follow")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The five services as processes of this machine, on Kafka: until Ctrl-C, or until the run of CONFIG is over."""
@@ -180,9 +189,10 @@ def up(
 
     os.environ["BOHDI_STORE"] = str(store.absolute())
     settings = None if config is None else resolved(configs.load(config), config.parent)
+    health_from = None if metrics is None else _address(metrics)
     services.make_topics(kafka)
     if settings is None:
-        asyncio.run(services.up(kafka))
+        asyncio.run(services.up(kafka, health_from=health_from))
         return None
     from bohdi.embedded import fresh_run_id
     from bohdi.live import LiveView
@@ -190,7 +200,7 @@ def up(
     place = kafka_place(kafka, run or fresh_run_id(settings))
     submit(place, settings, secrets.randbits(32) if seed is None else seed)
     with LiveView(err if as_json else out) as view:
-        state = asyncio.run(services.up(kafka, lambda: watched(place, view, settings)))
+        state = asyncio.run(services.up(kafka, lambda: watched(place, view, settings), health_from))
     return _close(place, state, as_json)
 
 
@@ -211,6 +221,26 @@ def copy(
     assert source is not None
     place, copied = copy_to_kafka(RunFolder(source), lambda run_id: kafka_place(kafka, run_id))
     return print(f"{copied} events of {place.run_id} are on {place.kafka.bootstrap}")
+
+
+def _serve_metrics(where: str | None) -> None:
+    """Answers Prometheus from now on, where that is asked for. Raises BadConfig for an address that cannot be had."""
+    if where is None:
+        return
+    from bohdi_common.runtime import metrics
+
+    host, port = _address(where)
+    try:
+        port = metrics.serve(host, port)
+    except OSError as error:
+        raise BadConfig(f"--metrics: {where}: {error.strerror or error}: give another port") from None
+    print(f"bohdi: metrics on http://{host}:{port}/metrics", file=sys.stderr)
+
+
+def _address(metrics: str) -> tuple[str, int]:
+    from bohdi.route_host import address
+
+    return address(metrics, "--metrics")
 
 
 def _host(

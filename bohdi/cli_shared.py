@@ -23,6 +23,7 @@ Dir = Annotated[Path | None, typer.Argument(help="the run's folder")]
 Kafka = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT of a Kafka broker; default: BOHDI_KAFKA")]
 Run = Annotated[str | None, typer.Option("--run", help="name of a run on Kafka")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="of every random draw; default: a fresh one")]
+Metrics = Annotated[str | None, typer.Option("--metrics", help="HOST:PORT where Prometheus finds this run's metrics")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 

@@ -27,9 +27,11 @@ from bohdi_common.models.metering import Metered
 from bohdi_common.models.places import FolderOf, model_folder, place
 from bohdi_common.models.port import ChatModels, ModelRef
 from bohdi_common.models.versions import VersionStore
+from bohdi_common.runtime import metrics
 from bohdi_common.runtime.config import BadConfig, Config, Model
 from bohdi_common.runtime.heap import keep_what_is_there
 from bohdi_common.runtime.local_host import LocalHost
+from bohdi_common.runtime.metric_collectors import gathered, of_local_host, of_runs
 from bohdi_common.runtime.shell import Service, record_of, wall_clock_us
 from services.bandit.handler import Bandit
 from services.generation import handler as generation
@@ -146,14 +148,20 @@ async def host_run(
     def folder_of(model: ModelRef) -> Path:
         return model_folder(folder.versions, model)
 
-    models = Metered(parts.models(folder_of))
+    models = Metered(parts.models(folder_of), metrics.model_call)
+
+    def on_step(step: int, loss: float) -> None:
+        watcher.on_step(step, loss)
+        metrics.training_step(step, loss)
+
+    metrics.training_begins()
     try:
         run_id = folder.run_id(log)
         host = LocalHost(
             log=log,
             services=[
                 parts.around(service)
-                for service in _services(models, log, versions, folder_of, parts.fine_tune, watcher.on_step)
+                for service in _services(models, log, versions, folder_of, parts.fine_tune, on_step)
             ],
             bandit=parts.bandit(run_id),
             inbox_folder=folder.inbox,
@@ -163,7 +171,8 @@ async def host_run(
         )
         watcher.on_host(host)
         keep_what_is_there()
-        return await host.run(_stop_on_signals(), _resumed(run_id, log, caps) if resume else None)
+        with gathered(of_local_host(lambda: host.in_flight, host.oldest_age_s), of_runs(host.bandit.states)):
+            return await host.run(_stop_on_signals(), _resumed(run_id, log, caps) if resume else None)
     finally:
         await models.close()
         await log.close()

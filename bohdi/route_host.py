@@ -80,11 +80,11 @@ def _fill(plan: Plan, settings: pb.Settings, where: str, here: bool) -> None:
         raise BadConfig("\n".join([*plan.left_out, "no model is left to send questions to"]))
 
 
-def address(listen: str) -> tuple[str, int]:
-    """HOST and PORT of `HOST:PORT` (`[HOST]:PORT` for IPv6). Raises BadConfig."""
+def address(listen: str, option: str = "--listen") -> tuple[str, int]:
+    """HOST and PORT of `HOST:PORT` (`[HOST]:PORT` for IPv6), as `option` was given. Raises BadConfig."""
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65_535:
-        raise BadConfig(f"--listen: not HOST:PORT: {listen!r}: give 127.0.0.1:8080, say")
+        raise BadConfig(f"{option}: not HOST:PORT: {listen!r}: give 127.0.0.1:8080, say")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

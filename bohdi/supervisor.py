@@ -28,13 +28,14 @@ class ServiceMistaken(Exception):
 
 @dataclass
 class Supervisor:
-    """`environment`: what the services are told; `module`: what is started for a service's name. `pids` are those at
-    work now, by service."""
+    """`environment`: what the services are told; `own`: what each is told beside that; `module`: what is started for a
+    service's name. `pids` are those at work now, by service."""
 
     environment: Mapping[str, str]
     show: Print
     module: Callable[[str], str] = "services.{}".format
     services: Sequence[str] = SERVICES
+    own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     longest_pause_s: float = _LONGEST_PAUSE_S
     pids: dict[str, int] = field(default_factory=dict, init=False)
     starts: dict[str, int] = field(default_factory=dict, init=False)
@@ -67,7 +68,7 @@ class Supervisor:
         """One life of a service; its exit code."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-W", "ignore", "-m", self.module(name),
-            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **self.environment, **self.own.get(name, {}), "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             limit=_LINE_BYTES_MAX, start_new_session=True,
         )  # fmt: skip

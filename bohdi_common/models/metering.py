@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 from bohdi_common.models.port import ChatModels, Message, ModelRef, Reply, Sampling, Usage
@@ -23,15 +23,22 @@ def metered() -> Iterator[Meter]:
         _METER.reset(token)
 
 
-class Metered:
-    """The chat-model port, with each reply on the meter of whoever asked."""
+Watched = Callable[[str], AbstractContextManager[list[Reply]]]
 
-    def __init__(self, models: ChatModels) -> None:
+
+class Metered:
+    """The chat-model port, with each reply on the meter of whoever asked. `watched`: what is around each call of the
+    model that it names, and takes its reply."""
+
+    def __init__(self, models: ChatModels, watched: Watched = lambda name: nullcontext([])) -> None:
         self._models = models
+        self._watched = watched
 
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
         """See the port."""
-        reply = await self._models.complete(model, messages, sampling)
+        with self._watched(model.name) as replies:
+            reply = await self._models.complete(model, messages, sampling)
+            replies.append(reply)
         meter = _METER.get()
         if meter is not None:
             meter.setdefault(model.name, Usage()).add(reply)

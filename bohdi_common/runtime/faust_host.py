@@ -24,7 +24,8 @@ from bohdi_common.log.kafka_records import stored
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.runtime.health import Health, serve
-from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch
+from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch, watch_lag
+from bohdi_common.runtime.metric_collectors import gather, of_health
 from bohdi_common.runtime.ordered_window import OrderedWindow, Partition
 from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import Service, Shell
@@ -58,6 +59,7 @@ class FaustHost:
     def run(self) -> None:
         """Until a signal ends it. Does not return: the process ends with 0, or with STOPPED_HARD when it had to."""
         self.health = Health(self.name, STUCK_AFTER_S)
+        gather(of_health(self.health))
         port = serve(self.health, self.settings.health_host, self.settings.health_port)
         _log.info("%s: health on %s:%d", self.name, self.settings.health_host, port)
         topics = [topic.name for topic in TOPICS]
@@ -84,7 +86,9 @@ class FaustHost:
         self.window.failed.add_done_callback(lambda failed: stop_hard(failed.exception()))
         self.health.in_flight = lambda: self.window.held
         self.health.oldest_input_age_s = lambda: self.window.oldest_age_s
-        self._watching = asyncio.create_task(watch(self.kafka, [topic.name for topic in TOPICS], self.health))
+        watching = watch(self.kafka, [topic.name for topic in TOPICS], self.health)
+        lag = watch_lag(self.kafka, lambda: self.window.settled, self.health)
+        self._watching = [asyncio.create_task(each) for each in (watching, lag)]
         self.health.phase = "running"
 
     async def assigned(self, partitions: set[Any]) -> None:
@@ -128,7 +132,8 @@ class FaustHost:
 
     async def ended(self) -> None:
         """The last commit is out."""
-        self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
         await self.close()
         await self._writer.close()
         await self._admin.close()

@@ -1,4 +1,5 @@
-"""Health over HTTP: `/live` (start me again if this fails) and `/ready` (send me work), each with its reasons as JSON.
+"""Health over HTTP: `/live` (start me again if this fails) and `/ready` (send me work), each with its reasons as JSON;
+and `/metrics`, for Prometheus.
 
 Served from a thread of its own, so that it also tells the truth about an event loop that no longer turns.
 """
@@ -8,10 +9,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from bohdi_common.runtime import metrics
 
 _LOOP_SILENT_MAX_S = 120.0
 _BROKER_SILENT_MAX_S = 15.0
@@ -30,6 +33,7 @@ class Health:
     assigned: int | None = None  # partitions; None while it belongs to no group
     oldest_input_age_s: Callable[[], float] = field(default=lambda: 0.0)
     in_flight: Callable[[], int] = field(default=lambda: 0)
+    lag: Mapping[tuple[str, int], int] = field(default_factory=dict)  # events not settled, by topic and partition
     loop_turned_s: float = field(default_factory=time.monotonic)
     broker_seen_s: float = field(default=-1e9)
 
@@ -72,17 +76,21 @@ def serve(health: Health, host: str, port: int) -> int:
         timeout = 5
 
         def do_GET(self) -> None:
+            if self.path == "/metrics":
+                return self._answer(200, *metrics.exposition(self.headers.get("Accept", "")))
             reasons = {"/live": health.not_live, "/ready": health.not_ready}
             if self.path not in reasons:
                 return self.send_error(404)
             reason = reasons[self.path]()
             body = json.dumps({"ok": not reason, "reason": reason, **health.facts()}).encode()
-            self.send_response(503 if reason else 200)
-            self.send_header("Content-Type", "application/json")
+            return self._answer(503 if reason else 200, body, "application/json")
+
+        def _answer(self, status: int, body: bytes, content_type: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-            return None
 
         def log_message(self, format: str, *arguments: Any) -> None: ...
 

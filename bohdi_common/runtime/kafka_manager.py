@@ -26,8 +26,9 @@ from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.log.port import LogError, Record
 from bohdi_common.runtime.health import Health, serve
-from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch
+from bohdi_common.runtime.kafka_process import described, end_within, stop_hard, wait_for_broker, watch, watch_lag
 from bohdi_common.runtime.manager_host import Manager, ManagerHost
+from bohdi_common.runtime.metric_collectors import gather, of_health, of_runs
 from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.worker import until_there
 
@@ -59,6 +60,7 @@ class _Kept:
         self._keeper = keeper
         self._every = every
         self.offset, self.manager = keeper.load(partial(_id_at, reader))
+        self.place = (FEEDBACK.name, reader.partition)
         self._saved = self.offset
         self._last_id = ""
 
@@ -98,6 +100,8 @@ class KafkaManagerHost:
     def run(self) -> None:
         """Until a signal ends it. Raises NewerSchema, which no new start mends."""
         self.health = Health(self.name, _STUCK_AFTER_S)
+        gather(of_health(self.health))
+        gather(of_runs(lambda: [state for kept in list(self._kept) for state in kept.manager.states()]))
         port = serve(self.health, self.settings.health_host, self.settings.health_port)
         _log.info("%s: health on %s:%d", self.name, self.settings.health_host, port)
         try:
@@ -121,6 +125,8 @@ class KafkaManagerHost:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(watch(self.kafka, topics, self.health))]
+                settled = lambda: {kept.place: kept.offset for kept in self._kept}  # noqa: E731
+                tasks.append(group.create_task(watch_lag(self.kafka, settled, self.health)))
                 tasks.append(group.create_task(self._started(group, writer, tasks)))
                 await stop.wait()
                 self.health.phase = "stopping"

@@ -7,9 +7,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -21,6 +22,7 @@ from bohdi_common.runtime.health import Health
 
 STOPPED_HARD = 70  # EX_SOFTWARE: what was in hand is delivered again
 _PROBE_S = 3.0
+_LAG_S = 5.0
 _PROBE_TIMEOUT_MS = 5_000
 
 _log = logging.getLogger("bohdi")
@@ -82,6 +84,36 @@ async def watch(settings: KafkaSettings, topics: Sequence[str], health: Health) 
         if not health.problem:
             health.broker_seen_s = time.monotonic()
         await asyncio.sleep(_PROBE_S)
+
+
+async def watch_lag(
+    settings: KafkaSettings, settled: Callable[[], Mapping[tuple[str, int], int]], health: Health
+) -> None:
+    """Notes every few seconds how many events of each partition are not `settled`. Without end; while the broker is
+    away the last numbers stand, and `watch` tells of it."""
+    consumer: AIOKafkaConsumer | None = None
+    try:
+        while True:
+            await asyncio.sleep(_LAG_S)
+            places = {TopicPartition(*place): offset for place, offset in settled().items()}
+            try:
+                if consumer is None:
+                    consumer = AIOKafkaConsumer(**settings.for_aiokafka(), request_timeout_ms=_PROBE_TIMEOUT_MS)
+                    await consumer.start()
+                ends = await consumer.end_offsets(list(places)) if places else {}
+                health.lag = {(p.topic, p.partition): max(0, end - places[p]) for p, end in ends.items()}
+            except (kafka_errors.KafkaError, OSError) as error:
+                _log.info("the lag is not known: %s", type(error).__name__)
+                await _stopped(consumer)
+                consumer = None
+    finally:
+        await _stopped(consumer)
+
+
+async def _stopped(consumer: AIOKafkaConsumer | None) -> None:
+    if consumer is not None:
+        with suppress(Exception):
+            await consumer.stop()
 
 
 def end_within(seconds: float) -> None:

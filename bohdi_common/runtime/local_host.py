@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,10 +48,20 @@ class LocalHost:
     on_event: Callable[[Event], None] = field(default=lambda event: None)
     drain_s: float = 10.0
     clock: Clock = wall_clock_us
-    in_flight: dict[str, int] = field(default_factory=dict, init=False)
+    _begun_s: dict[str, dict[int, float]] = field(default_factory=dict, init=False)  # by service and offset
     _past: int = field(default=sys.maxsize, init=False)
     _over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _handling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Inputs in hand, by service."""
+        return {name: len(begun) for name, begun in list(self._begun_s.items())}
+
+    def oldest_age_s(self, name: str) -> float:
+        """How long the oldest of a service's has been; 0 when there is none. May be asked from another thread."""
+        oldest = next(iter(list(self._begun_s[name].values())), None)
+        return time.monotonic() - oldest if oldest is not None else 0.0
 
     async def run(self, stop: asyncio.Event, resumed: Event | None = None) -> RunState:
         """The state at the end: `finished`, `paused`, or neither when `stop` was set. Raises the first error that no
@@ -110,7 +121,7 @@ class LocalHost:
 
     async def _consume(self, group: asyncio.TaskGroup, shell: Shell) -> None:
         name, topic = shell.service.name, shell.service.topic.name
-        done = self.log.done_beyond(name, topic)
+        done, begun_s = self.log.done_beyond(name, topic), self._begun_s.setdefault(name, {})
         room = asyncio.Semaphore(self.capacity.get(name, _DEFAULT_CAPACITY))
         async for stored in self.log.follow(topic, self.log.cursor(name, topic)):
             if stored.offset in done:
@@ -119,12 +130,12 @@ class LocalHost:
             await room.acquire()
             task = group.create_task(self._handle(shell, stored))
             self._handling.add(task)
-            self.in_flight[name] = self.in_flight.get(name, 0) + 1
-            task.add_done_callback(partial(self._left, name, room))
+            begun_s[stored.offset] = time.monotonic()
+            task.add_done_callback(partial(self._left, begun_s, stored.offset, room))
 
-    def _left(self, name: str, room: asyncio.Semaphore, task: asyncio.Task[None]) -> None:
+    def _left(self, begun_s: dict[int, float], offset: int, room: asyncio.Semaphore, task: asyncio.Task[None]) -> None:
         self._handling.discard(task)
-        self.in_flight[name] -= 1
+        del begun_s[offset]
         room.release()
 
     async def _handle(self, shell: Shell, stored: Stored) -> None:

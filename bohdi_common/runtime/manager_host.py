@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from bohdi_common.core.state import RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import FollowedLog, Record, Stored
+from bohdi_common.runtime import metrics
 from bohdi_common.runtime.feedback import feedback_records, follow_records, why_unfit
 from bohdi_common.runtime.shell import dead_id, dead_record, record_of
 from bohdi_common.runtime.worker import Append, in_thread, until_durable, until_there
@@ -48,6 +51,10 @@ class Manager(Protocol):
         """Decisions that are due because time went by."""
         ...
 
+    def states(self) -> list[RunState]:
+        """Of the runs that are not over; may be asked from another thread."""
+        ...
+
 
 @dataclass
 class ManagerHost:
@@ -72,6 +79,7 @@ class ManagerHost:
         live_from = await until_there(lambda: in_thread(self.fold_past))
         outstanding = self.manager.start()
         asked = await until_there(lambda: asyncio.to_thread(self._asked, outstanding))
+        inputs = metrics.inputs_of("bandit")
         async with asyncio.TaskGroup() as group:
             await self._post(group, [record_of(event) for event in outstanding if event.event_id not in asked])
             group.create_task(self._tick(group))
@@ -79,9 +87,12 @@ class ManagerHost:
             async for stored, event in follow_records(self.log, live_from):
                 if why := why_unfit(stored, event):
                     _log.warning("%s/%d offset %d goes to the dead letters: %s", *_place(stored), why)
+                    inputs.died()
                     await self._post(group, [dead_record(stored, why)])
                 if event is not None:
+                    began_s = time.perf_counter()
                     outputs = self.manager.handle(event)
+                    inputs.handled(codec.kind_of(event), "done", began_s)
                     self.on_event(stored.offset, event)
                     await self._post(group, [record_of(output) for output in outputs])
 

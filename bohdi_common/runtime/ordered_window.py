@@ -70,6 +70,14 @@ class OrderedWindow:
         heads = [held[0].since_s for held in self._held.values() if held]
         return self._clock_s() - min(heads) if heads else 0.0
 
+    @property
+    def settled(self) -> dict[Partition, int]:
+        """The offset up to which all is acknowledged, of each partition that is this consumer's."""
+        return {
+            place: held[0].offset if (held := self._held.get(place)) else expected
+            for place, expected in self._expected.items()
+        }
+
     def assigned(self, starts: Mapping[Partition, int]) -> None:
         """These partitions, and no others, are this consumer's from now on, to be delivered from these offsets on: the
         committed ones, or the first that the partition has where nothing was committed. (To take any first delivery

@@ -18,6 +18,7 @@ from bohdi_common.models import adapters
 from bohdi_common.models.metering import Metered
 from bohdi_common.models.places import FolderOf, RunStores
 from bohdi_common.models.port import ChatModels
+from bohdi_common.runtime import metrics
 from bohdi_common.runtime.heap import keep_what_is_there
 from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import Service
@@ -53,7 +54,7 @@ def run_worker(
     opened: list[ChatModels] = []
 
     def service() -> Service:
-        opened.append(Metered(models(stores.folder_of)))
+        opened.append(Metered(models(stores.folder_of), metrics.model_call))
         made = make(Surroundings(kafka, stores, opened[0]))
         keep_what_is_there()
         return made

@@ -22,6 +22,7 @@ from bohdi_common.events.topics import DEAD, Topic
 from bohdi_common.log.port import LogError, Record, Stored
 from bohdi_common.models.metering import Meter, metered
 from bohdi_common.models.port import ModelRefused, ModelUnavailable
+from bohdi_common.runtime import metrics
 
 _log = logging.getLogger("bohdi")
 _REASON_CHARS = 500
@@ -69,38 +70,53 @@ class Shell:
     clock: Clock = wall_clock_us
     retries: Retries = field(default_factory=Retries)
 
+    def __post_init__(self) -> None:
+        self._inputs = metrics.inputs_of(self.service.name)
+
     async def process(self, stored: Stored) -> list[Record]:
         """The records that come of one input. Raises only LogError: what cannot be handled is among the dead."""
+        began_s = time.perf_counter()
         try:
             event = codec.decode(stored.value)
         except (codec.Undecodable, codec.NewerSchema) as error:
+            self._inputs.handled("unknown", "dead", began_s)
             return [dead_record(stored, str(error))]
+        kind = codec.kind_of(event)
         if codec.topic_of(event) is not self.service.topic:
-            return [dead_record(stored, f"{codec.kind_of(event)} does not belong on {stored.topic}")]
+            self._inputs.handled(kind, "dead", began_s)
+            return [dead_record(stored, f"{kind} does not belong on {stored.topic}")]
         with metered() as meter:
-            return await self._processed(stored, event, meter)
+            outcome, records = await self._processed(stored, event, meter)
+        self._inputs.handled(kind, outcome, began_s)
+        return records
 
-    async def _processed(self, stored: Stored, event: Event, meter: Meter) -> list[Record]:
+    async def _processed(self, stored: Stored, event: Event, meter: Meter) -> tuple[str, list[Record]]:
+        """What became of the event, by the words of the metric, and the records that come of it."""
         try:
             outputs = await self._handle(event)
             _charge(outputs, event, meter)
-            return [record_of(output) for output in outputs]
+            records = [record_of(output) for output in outputs]
+            for output in outputs:
+                metrics.appended(output)
+            return "done", records
         except ModelUnavailable as error:
-            return self._given_up(event, Failure.UNAVAILABLE, str(error), meter)
+            return "unavailable", self._given_up(event, Failure.UNAVAILABLE, str(error), meter)
         except ModelRefused as error:
-            return self._given_up(event, Failure.REJECTED, str(error), meter)
+            return "rejected", self._given_up(event, Failure.REJECTED, str(error), meter)
         except LogError:
             raise
         except Exception as error:  # a handler's own mistake must cost one slot, never the run
             _log.exception("%s failed on event %s", self.service.name, event.event_id)
             reason = f"{type(error).__name__}: {error}"[:_REASON_CHARS]
-            return [dead_record(stored, reason), *self._given_up(event, Failure.REJECTED, reason, meter)]
+            letter = dead_record(stored, reason)
+            return "dead", [letter, *self._given_up(event, Failure.REJECTED, reason, meter)]
 
     async def _handle(self, event: Event) -> Sequence[Event]:
         for pause_s in self.retries.pauses_s():
             try:
                 return await self.service.handle(event)
             except ModelUnavailable as error:
+                self._inputs.retried()
                 _log.warning("%s: %s; asking again in %.1f s", self.service.name, error, pause_s)
                 await asyncio.sleep(pause_s)
         return await self.service.handle(event)
@@ -110,6 +126,7 @@ class Shell:
         if failed is None:
             return []
         _charge([failed], event, meter)
+        metrics.appended(failed)
         try:
             return [record_of(failed)]
         except ValueError:  # a request of another program, whose names are too long for any record: nobody waits for it

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from bohdi_common.log.port import LogUnavailable, Record, Stored
+from bohdi_common.runtime import metrics
 from bohdi_common.runtime.shell import Shell
 
 _log = logging.getLogger("bohdi")
@@ -42,6 +43,7 @@ async def until_there(asked: Callable[[], Awaitable[T]]) -> T:
         try:
             return await asked()
         except LogUnavailable as error:
+            metrics.LOG_RETRIES.inc()
             _log.warning("%s; trying again in %.1f s", error, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -64,6 +64,10 @@ class Bandit:
         """Decisions that are due because time went by."""
         return self._decisions("", decide(self.state, self._clock()))
 
+    def states(self) -> list[RunState]:
+        """That of its run, unless it is over."""
+        return [] if self.state.finished else [self.state]
+
     def _requests(self, since: int, cause: str) -> list[Event]:
         if self.state.paused or self.state.finished:
             return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bohdi_common.core.state import RunState
 from bohdi_common.events.events_pb2 import Event
 from services.bandit.handler import Bandit
 
@@ -41,6 +42,10 @@ class Runs:
     def tick(self) -> list[Event]:
         """Decisions that are due because time went by."""
         return [output for bandit in self.going.values() for output in bandit.tick()]
+
+    def states(self) -> list[RunState]:
+        """Of the runs that are not over; may be asked from another thread."""
+        return [bandit.state for bandit in list(self.going.values())]
 
     def _bandit(self, event: Event) -> Bandit | None:
         """The bandit of the event's run; none once it is over. It is there from the run's first event on, started or
