@@ -133,15 +133,21 @@ def what_if(
     grids: Annotated[list[str] | None, typer.Option("--grid", help="NAME=V1,V2,...: every combination")] = None,
     at: At = None,
     hashes: Annotated[bool, typer.Option("--hashes", help="the hash of every variant's state")] = False,
+    policy: Annotated[str, typer.Option("--policy", help="of draws, estimated: sharpness=S or uniform")] = "",
     top: Top = 20,
     as_json: Json = False,
 ) -> None:
     """The recorded outcomes folded under other settings: exact, for draws, answers and verdicts stay as they are. Made
-    anew are rewards, windows, the sweeps of Introspection-Rebirth and the posteriors."""
+    anew are rewards, windows, the sweeps of Introspection-Rebirth and the posteriors. With --policy what another policy
+    of draws would have earned in the states the run went through: an estimate with its interval, or none and why."""
     from bohdi.analysis import what_if_view
 
     place = run_place(dir, kafka, run)
     moment = points.END if at is None else points.point(at)
+    if policy:
+        if sets or grids:
+            raise BadConfig("what-if: --policy is of other draws, --set and --grid of the same ones: ask for one")
+        return _print_estimate(place, policy, moment, as_json)
     told = what_if_view.told(events(place), sets or [], grids or [], moment, hashes)
     if as_json:
         return print_json(told)
@@ -151,3 +157,18 @@ def what_if(
     for line in what_if_view.hash_lines(told):
         print(line)
     return out.print(what_if_view.FIXED, style="dim", markup=False, highlight=False)
+
+
+def _print_estimate(place: RunPlace, said: str, at: points.Point, as_json: bool) -> None:
+    from bohdi.analysis import off_policy
+
+    found = off_policy.estimate(events(place), off_policy.policy(said), at)
+    if as_json:
+        return print_json({"policy": said} | found.told())
+    print(f"recorded: mean reward {found.recorded:.3f} of {found.harvests} harvests that came of a draw from Root")
+    if found.value is None:
+        print(f"{said}: not to be told from this log: {found.refused}")
+    else:
+        told = f"{said}: mean reward {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] at 95%"
+        print(f"{told}, as from {found.effective:.0f} harvests")
+    return out.print(off_policy.MEANS, style="dim", markup=False, highlight=False)

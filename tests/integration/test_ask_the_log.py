@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ from tests.integration.test_bad_input import TIMEOUT_S, bohdi, changed, complain
 from tests.integration.test_verify_folder import append
 from tests.recorded_run import RecordedRun, settings
 
+REAL_S = 900  # half a minute of one core
 EXAMPLE = Path("examples/ask_the_log.py")
+
+
+def in_folder(tmp_path: Path, feedback: Sequence[Event]) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir(exist_ok=True)
+    append(folder, map(record_of, feedback))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +42,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bandit = {"rounds": 2, "steps": 2, "slots": 12, "rehearsal_questions": 12, "window": 4}
     bandit |= {"introspection": "paper", "threshold": 0.99}
     config = changed(aside, bandit=bandit, training={"passes": 1.0}, evaluation=None)
-    ended = bohdi("run", config, "--dir", aside / "run", "--seed", "1")
-    assert ended.returncode == Exit.DONE, ended.stderr
+    command = [sys.executable, "-c", "from bohdi.cli import main; main()", "run", str(config), "--seed", "1"]
+    subprocess.run([*command, "--dir", str(aside / "run")], check=True, capture_output=True, timeout=REAL_S)
     return aside / "run"
 
 
@@ -43,8 +52,7 @@ def recorded(tmp_path: Path) -> Path:
     """A run by scripted models, in a folder."""
     run = RecordedRun(seed=3, settings=settings(3, bandit={"introspection": "paper"}))
     run.run()
-    append(tmp_path / "run", map(record_of, run.feedback))
-    return tmp_path / "run"
+    return in_folder(tmp_path, run.feedback)
 
 
 def asked(*arguments: str | Path) -> Any:
@@ -79,6 +87,15 @@ def test_a_grid_is_a_table_for_people_and_says_what_stayed_as_it_was(real: Path)
     assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
     assert ended.stdout.count("bandit.threshold=0.5, rewards.share=1") == 2  # its row and its hash
     assert "is not in the log" in ended.stdout
+
+
+def test_another_policy_is_estimated_with_an_interval_or_refused_with_the_reason(recorded: Path) -> None:
+    same = asked("what-if", recorded, "--policy", "sharpness=2", "--at", "round:1")
+    assert same["value"] is None and "are needed" in same["refused"]
+    assert "ask for one" in complaint(
+        bohdi("what-if", recorded, "--policy", "uniform", "--set", "bandit.window=3"), Exit.MISTAKE
+    )
+    assert "sharpness=S" in complaint(bohdi("what-if", recorded, "--policy", "best"), Exit.MISTAKE)
 
 
 def test_what_lies_between_two_moments_is_told_to_people_and_to_programs(real: Path) -> None:
@@ -146,8 +163,7 @@ def test_a_run_without_training_has_moments_but_no_round(tmp_path: Path) -> None
     run = RecordedRun(seed=3, settings=settings(3))
     run.run()
     before = next(n for n, event in enumerate(run.feedback) if event.HasField("training_drawn"))
-    folder = tmp_path / "run"
-    append(folder, map(record_of, run.feedback[:before]))
+    folder = in_folder(tmp_path, run.feedback[:before])
     assert "never trained" in complaint(bohdi("replay", folder, "--at", "round:1"), Exit.MISTAKE)
     assert asked("replay", folder, "--at", "20")["events"] == 20
     assert asked("diff", f"{folder}@20", "@")["samples"]["b"]["drawn"] == 0
@@ -161,8 +177,8 @@ COMMANDS = [("replay", "{}", "--at", "3"), ("diff", "{}@1", "@2"), ("what-if", "
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_empty_log_is_one_clear_line(tmp_path: Path, command: tuple[str, ...]) -> None:
-    append(tmp_path / "run", [])
-    arguments = [part.format(tmp_path / "run") for part in command]
+    folder = in_folder(tmp_path, [])
+    arguments = [part.format(folder) for part in command]
     assert "no RunStarted" in complaint(bohdi(*arguments), Exit.MISTAKE)
 
 
@@ -185,7 +201,6 @@ def test_a_recorded_hash_that_the_fold_does_not_give_is_shown_and_ends_with_1(tm
     run.run()
     drawn = next(e for e in run.feedback if e.round == 1 and e.HasField("paths_drawn") and e.step == 0)
     drawn.paths_drawn.state_sha256 = "0" * 64
-    append(tmp_path / "run", map(record_of, run.feedback))
-    ended = bohdi("replay", tmp_path / "run", "--at", "round:1")
+    ended = bohdi("replay", in_folder(tmp_path, run.feedback), "--at", "round:1")
     assert ended.returncode == Exit.PROBLEMS
     assert f"recorded_sha256 {'0' * 64}" in ended.stdout

@@ -163,7 +163,9 @@ def test_an_existing_run_folder_is_not_touched(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "r").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("command", ["status", "tree", "log", "replay", "verify", "resume", "pause", "cancel"])
+@pytest.mark.parametrize(
+    "command", ["status", "tree", "log", "replay", "what-if", "verify", "resume", "pause", "cancel"]
+)
 def test_a_folder_without_a_run_is_named_by_every_command(tmp_path: Path, command: str) -> None:
     ended = bohdi(command, tmp_path / "nothing")
     assert ended.returncode in (Exit.MISTAKE, Exit.LOG, Exit.PROBLEMS)

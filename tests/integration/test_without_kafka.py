@@ -31,7 +31,7 @@ def without_kafka(code: str, *arguments: str | Path) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("command", ["status", "tree", "log", "replay", "verify", "profile"])
+@pytest.mark.parametrize("command", ["status", "tree", "log", "replay", "verify", "profile", "what-if"])
 def test_a_command_on_a_folder_works_without_the_clients(folder: Path, command: str) -> None:
     ended = without_kafka(MAIN, command, folder)
     assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
