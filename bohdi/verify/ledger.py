@@ -695,6 +695,11 @@ class Ledger:
             self._wrong(Kind.SETTLEMENT, what)
         if body.prompts != self.rules.prompts:
             self._wrong(Kind.SETTLEMENT, f"prompts {body.prompts!r}, the run's are {self.rules.prompts!r}")
+        offered = self.rules.harvest.question_styles or [""]
+        if body.question_style not in offered:
+            self._wrong(
+                Kind.SETTLEMENT, f"a question in the style {body.question_style!r}, offered are {list(offered)}"
+            )
         if self._gate is not None:
             self._report.questions_gated += 1
             if self._gate(body.question, self.rules.harvest.decontamination_words):

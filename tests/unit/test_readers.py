@@ -1,5 +1,6 @@
 """What is read out of a chat model's reply, and what is not."""
 
+import re
 import time
 
 import pytest
@@ -122,7 +123,7 @@ def test_every_prompt_set_renders_and_reads_its_own_examples() -> None:
     for name in prompts.available():
         chat = prompts.load(name)
         for example in chat.examples.get("propose", ()):
-            assert chat.read_names(example["reply"]) == example["reply"].splitlines()
+            assert chat.read_names(example["reply"]) == re.sub(r"(?m)^\d\. ", "", example["reply"]).splitlines()
         for example in chat.examples.get("verdict", ()):
             position = chat.read_verdict(example["reply"], example["candidates"])
             assert position == (None if example["reply"] == "none" else int(example["reply"]) - 1)
