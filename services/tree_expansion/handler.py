@@ -13,7 +13,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, ModelSettings, SproutRequested
 from bohdi_common.events.topics import SPROUT_REQUESTS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, Message, ModelRef, ModelUnavailable, Sampling
+from bohdi_common.models.port import ChatModels, Completion, Message, ModelRef, ModelUnavailable, Sampling
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 
 CAPACITY = 16  # inputs in flight
@@ -72,7 +72,7 @@ class TreeExpansion:
         )
         proposals: list[tuple[str, str]] = []
         for source, reply in zip(settings.sources, replies, strict=True):
-            if isinstance(reply, list):
+            if isinstance(reply, tuple):
                 proposals += [
                     (source.name, name) for text in reply for name in _names_in(prompt, text, names_each(asked))
                 ]
@@ -84,11 +84,11 @@ class TreeExpansion:
 
     async def _sample(
         self, run_id: str, source: ModelSettings, messages: list[Message], asked: SproutRequested
-    ) -> list[str]:
+    ) -> tuple[Completion, ...]:
         rules, form = asked.settings.sprout, prompts.load(asked.settings.prompts).form("propose", names_each(asked))
         sampling = Sampling(rules.max_tokens, source.temperature_proposal, rules.top_p, rules.samples, form=form)
         reply = await self.models.complete(ModelRef.of(source, asked_by=run_id), messages, sampling)
-        return [completion.text for completion in reply.completions]
+        return reply.completions
 
 
 def names_each(asked: SproutRequested) -> int:
@@ -101,9 +101,9 @@ def why_no_proposal(name: str, known: Collection[str], prompt: prompts.PromptSet
     return "known" if names.key(name) in known else names.why_refused(name) or prompt.why_no_name(name)
 
 
-def _names_in(prompt: prompts.PromptSet, text: str, most: int) -> list[str]:
+def _names_in(prompt: prompts.PromptSet, said: Completion, most: int) -> list[str]:
     """The names in one reply, each once, at most as many as were asked for: one sample is one vote a name."""
-    found = {names.key(name): names.tidy(name) for name in prompt.read_names(text)}
+    found = {names.key(name): names.tidy(name) for name in prompt.read_names(said.text, said.finish_reason == "length")}
     return list(found.values())[:most]
 
 

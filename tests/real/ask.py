@@ -80,8 +80,8 @@ async def ask(settings: pb.Settings, recorded: ChatModels) -> list[pb.Event]:
             sampling = Sampling(
                 judging.max_tokens, source.temperature_verdict, judging.top_p, form=prompt.form("verdict", len(answers))
             )
-            for order in (answers, answers[::-1]):
-                await recorded.complete(ref, prompt.ask_verdict(question, order), sampling)
+            orders = [prompt.ask_verdict(question, order) for order in (answers, answers[::-1])]
+            await asyncio.gather(*(recorded.complete(ref, messages, sampling) for messages in orders))
     return sprouted
 
 

@@ -74,7 +74,7 @@ def valid(output: Mapping[str, Any], prompt: prompts.PromptSet, known: Collectio
     said = output["said"]
     match output["kind"]:
         case "propose":
-            tidied = [names.tidy(name) for name in prompt.read_names(said)][: output["most"]]
+            tidied = [names.tidy(name) for name in _names(output, prompt)][: output["most"]]
             return [name for name in tidied if not why_no_proposal(name, known, prompt)]
         case "question":
             question = prompt.read_question(said) if output["end"] == "stop" else None
@@ -83,6 +83,10 @@ def valid(output: Mapping[str, Any], prompt: prompts.PromptSet, known: Collectio
             position = prompt.read_verdict(said, [""] * output["most"])
             return [] if position is None else [str(position + 1)]
     return [said] if said.strip() else []
+
+
+def _names(output: Mapping[str, Any], prompt: prompts.PromptSet) -> list[str]:
+    return prompt.read_names(output["said"], cut=output["end"] == "length")
 
 
 def parsed(
@@ -101,7 +105,7 @@ def parsed(
         kind = output["kind"]
         count = counts.setdefault(kind, {"outputs": 0, "said": 0, "valid": 0})
         good = valid(output, prompt, (known or {}).get(output["asked"], ()))
-        said = min(len(prompt.read_names(output["said"])), output["most"]) if kind == "propose" else 1
+        said = min(len(_names(output, prompt)), output["most"]) if kind == "propose" else 1
         count["outputs"] += 1
         count["said"] += max(said, 1)
         count["valid"] += len(good)

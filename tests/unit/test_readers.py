@@ -38,6 +38,20 @@ def test_names_are_read_from_a_list_of_any_kind(reply: str, names: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("reply", "names"),
+    [
+        ("1. World War II\n2. 2023 Olympics\n3. 2024 F", ["World War II", "2023 Olympics"]),
+        ("Optics\nHeat\n", ["Optics", "Heat"]),
+        ("Optics, Heat, Mech", ["Optics", "Heat"]),
+        ('{"names": ["Optics", "Heat", "Mech', ["Optics", "Heat"]),
+        ("Mech", []),
+    ],
+)
+def test_of_a_reply_that_was_cut_what_is_whole_is_read(reply: str, names: list[str]) -> None:
+    assert readers.names(reply, cut=True) == names
+
+
+@pytest.mark.parametrize(
     "remark",
     [
         "There is no question about it",

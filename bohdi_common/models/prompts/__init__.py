@@ -102,10 +102,10 @@ class PromptSet:
         models that were trained on forms of their own."""
         return _form(kind, most) if self.verdict_reply == "number" else ""
 
-    def read_names(self, text: str) -> list[str]:
-        """Candidate names in a reply, not yet checked."""
+    def read_names(self, text: str, cut: bool = False) -> list[str]:
+        """Candidate names in a reply, not yet checked; `cut`: the token limit ended it."""
         if self.verdict_reply == "number":
-            return readers.names(text)
+            return readers.names(text, cut)
         lines = (line.strip() for line in text.splitlines())
         return [line for line in lines if line and line.casefold() != "none"]
 

@@ -43,9 +43,10 @@ _CHOICE = re.compile(r"^(?:-(?!\d)|[^\w-])*(?P<number>\d{1,2})(?!\w|[.,]\d)(?P<r
 _NUMBER = re.compile(r"(?<![\w.,-])(\d{1,2})(?![\w-]|[.,]\d)")
 
 
-def names(text: str) -> list[str]:
-    """Candidate names, in their order: a list of lines, of JSON, or of one line with commas; not yet checked."""
-    text = _unfenced(text)
+def names(text: str, cut: bool = False) -> list[str]:
+    """Candidate names, in their order: a list of lines, of JSON, or of one line with commas; not yet checked. `cut`: it
+    was the token limit that ended the text, and what stands there is no whole name."""
+    text = _unfenced(_whole(text) if cut else text)
     strings = _json_value(text, "names")
     if strings is None and text.startswith(("{", "[")):  # cut off: what is whole in it
         strings = _ITEM.findall(text)
@@ -56,6 +57,14 @@ def names(text: str) -> list[str]:
         lines = _apart(lines[0]) if len(lines) == 1 else lines
     found = (_name(line) for line in lines)
     return [name for name in found if name and not _NONE.match(name)]
+
+
+def _whole(text: str) -> str:
+    """What of a list that was cut is whole: all before its last line, or before a single line's last comma. Of half a
+    JSON text the whole items are read anyway."""
+    if text.lstrip().startswith(("{", "[", "```")):
+        return text
+    return text[: text.rfind("\n") + 1] or text[: max(text.rfind(mark) for mark in ",;，、；") + 1]
 
 
 def _apart(line: str) -> list[str]:
