@@ -245,7 +245,7 @@ class Config(_Section):
     preset: Literal["default", "paper", "chat"] = "default"
     sources: tuple[Model, ...] = Field(min_length=1)
     target: Model
-    prompts: str = "chat-v2"
+    prompts: str = "chat-v3"
     domains: tuple[tuple[str, ...], ...] = ()
     bandit: Bandit = Bandit()
     sprout: Sprout = Sprout()
