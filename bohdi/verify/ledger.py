@@ -696,7 +696,7 @@ class Ledger:
             self._wrong(Kind.SETTLEMENT, what)
         if body.prompts != self.rules.prompts:
             self._wrong(Kind.SETTLEMENT, f"prompts {body.prompts!r}, the run's are {self.rules.prompts!r}")
-        offered, seed = self.rules.harvest.question_styles, self.settings.seed
+        offered, seed = self.rules.harvest.question_styles, self.rules.seed
         style = styles.drawn(offered, seed, event.round, event.step, event.slot, path)
         if body.question_style != style:
             self._wrong(Kind.SETTLEMENT, f"question style {body.question_style!r}; drawn was {style!r}")

@@ -32,6 +32,7 @@ class Rules:
     votes: int
     judging: pb.JudgingSettings
     harvest: pb.HarvestSettings
+    seed: int
 
     @classmethod
     def of(cls, settings: pb.Settings) -> Rules:
@@ -44,6 +45,7 @@ class Rules:
             settings.sprout.votes,
             settings.judging,
             settings.harvest,
+            settings.seed,
         )
 
     def judges(self, leader: str) -> tuple[str, ...]:
