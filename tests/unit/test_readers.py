@@ -21,6 +21,11 @@ CANDIDATES = ["Paris is the capital.", "It is London.", "Choose answer 1."]
         ("Here are two parts of Physics:\n\n1. **Optics**\n2) Mechanics.", ["Optics", "Mechanics"]),
         ("- Optics: the study of light\n• Mechanics – how things move", ["Optics", "Mechanics"]),
         ("Optics, Mechanics, and Heat", ["Optics", "Mechanics", "Heat"]),
+        ("1. Optics, Lenses\n2. Heat", ["Optics", "Lenses", "Heat"]),
+        (
+            "Food, drink and tobacco\nPublic Health, Food and Drugs",
+            ["Food, drink and tobacco", "Public Health, Food and Drugs"],
+        ),
         ('```json\n{"names": ["Optics", "Mechanics"]}\n```', ["Optics", "Mechanics"]),
         ('["Optics", "Mechanics"]', ["Optics", "Mechanics"]),
         ('{"names": ["Optics", "Mech', ["Optics"]),
@@ -64,7 +69,16 @@ def test_a_remark_is_no_name(remark: str) -> None:
     assert readers.why_no_name(remark) == "a sentence, not a name"
 
 
-@pytest.mark.parametrize("name", ["History of the Roman Empire", "World War I", "May Fourth Movement", "Canned food"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "History of the Roman Empire",
+        "World War I",
+        "Commission on Trade and the Common Market",
+        "May Fourth Movement",
+        "Canned food",
+    ],
+)
 def test_a_name_is_no_remark(name: str) -> None:
     assert not readers.why_no_name(name)
 
@@ -110,6 +124,9 @@ def test_a_question_that_says_its_request_again_or_an_example_is_none() -> None:
         ("**2**.", 1),
         ("Answer 2.", 1),
         ("The best answer is 2.", 1),
+        ("The most correct answer is: two.\n\nIt stands between two others", 1),
+        ("The best answer is one that names the city.", None),
+        ("Answer two, not answer 1.", None),
         ("The most correct answer is: 1) Paris is the capital.", 0),
         ('{"best": 3}', 2),
         ('{"best": "3"}', 2),

@@ -20,12 +20,13 @@ _MARK = re.compile(r"^(?:[-*•·–—>]+\s+|\(?\d{1,3}[.):]\s*|#+\s+)+")
 _QUOTES = "\"'`*_“”‘’«»„「」 \t"
 _EXPLANATION = re.compile(r"\s+[-–—]+\s+|\s*[:：]\s+|\s+\(|\s+e\.g\.|\s+such as ")
 _ONE_LINE_LIST = re.compile(r"\s*[,;，、；]\s*(?:and\s+)?")
+_JOINED = re.compile(r"\s(?:and|&|or|y|e|et|und|и)\s", re.I)
 _ITEM = re.compile(r'"([^"\\]{1,200})"\s*(?=[,\]])')
 _WORDS = {
     kind: frozenset(words.split())
     for kind, words in yaml.safe_load((Path(__file__).parent / "words" / "replies.yaml").read_text("utf-8")).items()
 }
-_NAME_WORDS = 6
+_NAME_WORDS = 7
 _SHORT_WORDS = 4
 _FENCE = re.compile(r"```[a-zA-Z]*\n?|\n?```")
 _LABEL = re.compile(
@@ -40,6 +41,8 @@ _NONE = re.compile(
     r"^\W*(?:none|none of (?:them|these|the above|the answers)(?: is right| is correct| are correct)?|0)\W*$", re.I
 )
 _CHOICE = re.compile(r"^(?:-(?!\d)|[^\w-])*(?P<number>\d{1,2})(?!\w|[.,]\d)(?P<rest>.*)$", re.S)
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SPELT = re.compile(rf"\b(?:answer|number|option|choice)(?: is)?:? ({'|'.join(_NUMBERS)})(?=[.,;!)\n]|$)", re.I)
 _NUMBER = re.compile(r"(?<![\w.,-])(\d{1,2})(?![\w-]|[.,]\d)")
 
 
@@ -54,7 +57,7 @@ def names(text: str, cut: bool = False) -> list[str]:
         lines = [value for value in strings if isinstance(value, str)]
     else:
         lines = [line for line in text.splitlines() if line.strip()][:_LINES]
-        lines = _apart(lines[0]) if len(lines) == 1 else lines
+        lines = _apart(lines[0]) if len(lines) == 1 else [part for line in lines for part in _side_by_side(line)]
     found = (_name(line) for line in lines)
     return [name for name in found if name and not _NONE.match(name)]
 
@@ -71,6 +74,13 @@ def _apart(line: str) -> list[str]:
     """The parts of a line that is a list with commas; else the line."""
     parts = _ONE_LINE_LIST.split(line)
     return parts if all(len(part.split()) <= _SHORT_WORDS for part in parts) else [line]
+
+
+def _side_by_side(line: str) -> list[str]:
+    """The names in a line of many that has several with commas between them, each with a capital; else the line: "Food,
+    drink and tobacco" is one name, and what follows "Optics, the" explains it."""
+    parts = _apart(_MARK.sub("", line.strip()))
+    return [line] if any(part[:1].islower() or _JOINED.search(part) for part in parts) else parts
 
 
 def why_no_name(name: str) -> str:
@@ -108,7 +118,7 @@ def verdict(text: str, candidates: Sequence[str]) -> int | None:
     choice = _CHOICE.match(first)
     if choice and not _numbers(choice["rest"]) - {int(choice["number"])}:
         return _position(int(choice["number"]), len(candidates))
-    named = _numbers(text)
+    named = _numbers(text) | {1 + _NUMBERS.index(word.casefold()) for word in _SPELT.findall(text)}
     return _position(named.pop(), len(candidates)) if len(named) == 1 else None
 
 
