@@ -1,14 +1,17 @@
 """Marks around candidates: no answer can end before it ends, nor be taken for two."""
 
+import itertools
 import re
 import unicodedata
+from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bohdi_common.models import prompts
 from bohdi_common.models.prompts.marks import mark
 
+LETTERS = "bcdfghjkmnpqrtvwxz"
 CHAT = prompts.load("chat-v3")
 FORGED = st.sampled_from(
     [
@@ -47,9 +50,15 @@ def test_between_the_marks_stand_the_texts_and_nothing_else_whatever_they_say(te
     ]
 
 
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=20)
+def test_a_mark_is_drawn_again_while_it_stands_in_a_text(random: Random) -> None:
+    text = "".join(random.choices(LETTERS, k=100_000))  # holds three of five marks of four letters
+    assert mark([text, "Paris."]) not in text
+
+
 def test_a_text_that_holds_every_short_mark_gets_a_longer_one() -> None:
-    letters = "bcdfghjkmnpqrtvwxz"
-    every = "".join(a + b + c + d for a in letters for b in letters for c in letters for d in letters)
+    every = "".join(map("".join, itertools.product(LETTERS, repeat=4)))
     found = mark([every])
     assert len(found) > 4 and found not in every
 
