@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 READ_CHARS = 20_000
+REMARK = "a sentence, not a name"  # why a line is no name
 _LINES = 200
 _MARK = re.compile(r"^(?:[-*•·–—>]+\s+|\(?\d{1,3}[.):]\s*|#+\s+)+")
 _QUOTES = "\"'`*_“”‘’«»„「」 \t"
@@ -87,7 +88,7 @@ def why_no_name(name: str) -> str:
     """Why a line of a chat model is a remark and no name, beside what no domain may be called; empty for a name."""
     words = name.casefold().split()
     if len(words) > _NAME_WORDS or not _WORDS["remark"].isdisjoint(words):
-        return "a sentence, not a name"
+        return REMARK
     return ""
 
 
