@@ -1,5 +1,5 @@
-"""`python -m tests.real.ask OUT [CONFIG] [--prompts SET] [--temperature T] [--kinds ...]`: what a configuration's sources
-say at some places of a tree, without a run: proposals, questions and verdicts, as a run asks for them.
+"""`python -m tests.real.ask OUT [CONFIG] [--prompts SET] [--temperature T] [--kinds ...]`: what the sources of a
+configuration say at some places of a tree, without a run: proposals, questions and verdicts, as a run asks for them.
 
 OUT holds every text as a line of JSON; the figures are printed. To compare prompt sets, and to have texts to label.
 """
