@@ -32,5 +32,5 @@ def read(reply: dict[str, Any]) -> list[str] | str | int | None:
             return list(first.values())
         case "verdict":
             good = valid(reply, prompt)
-            return int(good[0]) if good else "none" if prompt.says_none_right(reply["said"]) else None
+            return None if not good else good[0] if good[0] == "none" else int(good[0])
     return next(iter(valid(reply, prompt)), None)

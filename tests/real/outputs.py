@@ -70,7 +70,7 @@ def known_names(asked: Iterable[SproutRequested]) -> dict[str, frozenset[str]]:
 
 
 def valid(output: Mapping[str, Any], prompt: prompts.PromptSet, known: Collection[str] = ()) -> list[str]:
-    """What of an output passes: names, none of which is `known`, a question, or the number of the answer voted for."""
+    """What of an output passes: names, none of which is `known`, a question, or a vote: an answer's number or `none`."""
     said = output["said"]
     match output["kind"]:
         case "propose":
@@ -80,6 +80,8 @@ def valid(output: Mapping[str, Any], prompt: prompts.PromptSet, known: Collectio
             question = prompt.read_question(said) if output["end"] == "stop" else None
             return [question] if question else []
         case "verdict":
+            if prompt.says_none_right(said):
+                return ["none"]
             position = prompt.read_verdict(said, [""] * output["most"])
             return [] if position is None else [str(position + 1)]
     return [said] if said.strip() else []

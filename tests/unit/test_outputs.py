@@ -58,6 +58,7 @@ def test_a_question_that_was_cut_and_a_reply_without_a_vote_are_not_valid() -> N
         output("question", "I cannot."),
         output("verdict", "2", most=2),
         output("verdict", "3", most=2),
+        output("verdict", "none", most=2),
     ]
     shares = parsed(outputs, CHAT)
-    assert (shares["question"]["share"], shares["verdict"]["share"]) == (1 / 3, 1 / 2)
+    assert (shares["question"]["share"], shares["verdict"]["share"]) == (1 / 3, 2 / 3)
