@@ -29,6 +29,7 @@ from bohdi_common.core.tree import LEAF_LEVEL, ROOT
 from bohdi_common.events import events_pb2 as pb
 from bohdi_common.events.codec import SCHEMA_VERSION
 from bohdi_common.events.topics import FEEDBACK
+from services.generation import styles
 
 _RECENT = 4096  # ids of the last events, by which causes are checked
 _INTROSPECTIONS = (pb.INTROSPECTION_OFF, pb.INTROSPECTION_PAPER, pb.INTROSPECTION_TWO_SAMPLE)
@@ -687,7 +688,7 @@ class Ledger:
             return None
         return slot
 
-    def _asked_and_said(self, body: Any, slot: Slot) -> None:
+    def _asked_and_said(self, event: pb.Event, body: Any, slot: Slot) -> None:
         """What a result repeats of its request is as the decision had it; its question stands in no benchmark."""
         path = self.arms.path_names(slot.path[-1])
         if list(body.path) != path or body.leader != slot.leader:
@@ -695,6 +696,10 @@ class Ledger:
             self._wrong(Kind.SETTLEMENT, what)
         if body.prompts != self.rules.prompts:
             self._wrong(Kind.SETTLEMENT, f"prompts {body.prompts!r}, the run's are {self.rules.prompts!r}")
+        offered, seed = self.rules.harvest.question_styles, self.rules.seed
+        style = styles.drawn(offered, seed, event.round, event.step, event.slot, path)
+        if body.question_style != style:
+            self._wrong(Kind.SETTLEMENT, f"question style {body.question_style!r}; drawn was {style!r}")
         if self._gate is not None:
             self._report.questions_gated += 1
             if self._gate(body.question, self.rules.harvest.decontamination_words):
@@ -714,7 +719,7 @@ class Ledger:
             if slot is not None:
                 self._wrong(Kind.SETTLEMENT, "a verdict on a rehearsal")
             return self._late()
-        self._asked_and_said(body, slot)
+        self._asked_and_said(event, body, slot)
         self._gated(body.refused, body.answers)
         if body.target_version != self.versions[-1]:
             what = f"version {body.target_version!r} answered, the target is {self.versions[-1]!r}"
@@ -742,7 +747,7 @@ class Ledger:
             if slot is not None:
                 self._wrong(Kind.SETTLEMENT, "a rehearsal's answer to a harvest")
             return self._late()
-        self._asked_and_said(body, slot)
+        self._asked_and_said(event, body, slot)
         self._gated((), [body.answer])
         said = body.answer
         if (said.model, said.version) != (self.rules.target, self.versions[-1]) or said.failed or not said.text:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bohdi_common.core import names
 from bohdi_common.core.state import Failure
 from bohdi_common.events import events_pb2 as pb
+from bohdi_common.models.prompts import readers
 from services.generation.answer_gates import declines
 
 _PROPOSALS_KEPT = 64  # an event holds the most voted ones
@@ -31,6 +32,7 @@ class Rules:
     votes: int
     judging: pb.JudgingSettings
     harvest: pb.HarvestSettings
+    seed: int
 
     @classmethod
     def of(cls, settings: pb.Settings) -> Rules:
@@ -43,6 +45,7 @@ class Rules:
             settings.sprout.votes,
             settings.judging,
             settings.harvest,
+            settings.seed,
         )
 
     def judges(self, leader: str) -> tuple[str, ...]:
@@ -231,6 +234,8 @@ def _proposals(proposals: Sequence[pb.Proposal], known: Collection[str], rules: 
         yield "the proposals are not in the order of their votes"
     for proposal in proposals:
         refused = "known" if names.key(proposal.text) in known else names.why_refused(proposal.text)
+        if not refused and proposal.refused == readers.REMARK:
+            refused = proposal.refused  # as the reader saw it then, which may see better by now
         if bool(refused) != bool(proposal.refused) or proposal.model not in rules.sources:
             why = refused or "valid"
             yield f"{proposal.model} proposed {proposal.text!r}, marked {proposal.refused!r}; it is {why}"

@@ -253,19 +253,21 @@ class ModelSettings(_message.Message):
     def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., path: _Optional[str] = ..., digest: _Optional[str] = ..., temperature_answer: _Optional[float] = ..., temperature_question: _Optional[float] = ..., temperature_proposal: _Optional[float] = ..., temperature_verdict: _Optional[float] = ..., urls: _Optional[_Iterable[str]] = ..., served_name: _Optional[str] = ..., key_env: _Optional[str] = ..., concurrency: _Optional[int] = ..., timeout_s: _Optional[float] = ..., system: _Optional[str] = ..., structured: _Optional[bool] = ..., price_prompt: _Optional[float] = ..., price_completion: _Optional[float] = ..., reloads: _Optional[bool] = ..., logprobs: _Optional[bool] = ...) -> None: ...
 
 class SproutSettings(_message.Message):
-    __slots__ = ("samples", "votes", "max_tokens", "top_p")
+    __slots__ = ("samples", "votes", "max_tokens", "top_p", "names")
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     VOTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
     samples: int
     votes: int
     max_tokens: int
     top_p: float
-    def __init__(self, samples: _Optional[int] = ..., votes: _Optional[int] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+    names: int
+    def __init__(self, samples: _Optional[int] = ..., votes: _Optional[int] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ..., names: _Optional[int] = ...) -> None: ...
 
 class HarvestSettings(_message.Message):
-    __slots__ = ("question_samples", "question_max_tokens", "question_top_p", "answer_max_tokens", "answer_top_p", "benchmarks", "benchmark_digests", "decontamination_words", "near_duplicate", "drop_refusals", "drop_cut", "languages")
+    __slots__ = ("question_samples", "question_max_tokens", "question_top_p", "answer_max_tokens", "answer_top_p", "benchmarks", "benchmark_digests", "decontamination_words", "near_duplicate", "drop_refusals", "drop_cut", "languages", "question_styles")
     QUESTION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     QUESTION_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_TOP_P_FIELD_NUMBER: _ClassVar[int]
@@ -278,6 +280,7 @@ class HarvestSettings(_message.Message):
     DROP_REFUSALS_FIELD_NUMBER: _ClassVar[int]
     DROP_CUT_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_STYLES_FIELD_NUMBER: _ClassVar[int]
     question_samples: int
     question_max_tokens: int
     question_top_p: float
@@ -290,7 +293,8 @@ class HarvestSettings(_message.Message):
     drop_refusals: bool
     drop_cut: bool
     languages: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, question_samples: _Optional[int] = ..., question_max_tokens: _Optional[int] = ..., question_top_p: _Optional[float] = ..., answer_max_tokens: _Optional[int] = ..., answer_top_p: _Optional[float] = ..., benchmarks: _Optional[_Iterable[str]] = ..., benchmark_digests: _Optional[_Iterable[str]] = ..., decontamination_words: _Optional[int] = ..., near_duplicate: _Optional[float] = ..., drop_refusals: _Optional[bool] = ..., drop_cut: _Optional[bool] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
+    question_styles: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, question_samples: _Optional[int] = ..., question_max_tokens: _Optional[int] = ..., question_top_p: _Optional[float] = ..., answer_max_tokens: _Optional[int] = ..., answer_top_p: _Optional[float] = ..., benchmarks: _Optional[_Iterable[str]] = ..., benchmark_digests: _Optional[_Iterable[str]] = ..., decontamination_words: _Optional[int] = ..., near_duplicate: _Optional[float] = ..., drop_refusals: _Optional[bool] = ..., drop_cut: _Optional[bool] = ..., languages: _Optional[_Iterable[str]] = ..., question_styles: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JudgingSettings(_message.Message):
     __slots__ = ("mode", "both_orders", "max_tokens", "top_p", "verdicts", "judge", "judges", "without_own_votes")
@@ -627,7 +631,7 @@ class Refusal(_message.Message):
     def __init__(self, what: _Optional[str] = ..., model: _Optional[str] = ..., gate: _Optional[str] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., like: _Optional[str] = ...) -> None: ...
 
 class AnswersWritten(_message.Message):
-    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "question_prompt_tokens", "question_completion_tokens", "prompts", "settings", "refused")
+    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "question_prompt_tokens", "question_completion_tokens", "prompts", "settings", "refused", "question_style")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
@@ -639,6 +643,7 @@ class AnswersWritten(_message.Message):
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_STYLE_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     path: _containers.RepeatedScalarFieldContainer[str]
     question: str
@@ -650,7 +655,8 @@ class AnswersWritten(_message.Message):
     prompts: str
     settings: Settings
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
-    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., prompts: _Optional[str] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+    question_style: str
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., prompts: _Optional[str] = ..., settings: _Optional[_Union[Settings, _Mapping]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., question_style: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("judge", "order", "choice", "reply", "counted", "prompt_tokens", "completion_tokens", "none_right")
@@ -673,7 +679,7 @@ class Verdict(_message.Message):
     def __init__(self, judge: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., choice: _Optional[int] = ..., reply: _Optional[str] = ..., counted: _Optional[bool] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., none_right: _Optional[bool] = ...) -> None: ...
 
 class HarvestJudged(_message.Message):
-    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "verdicts", "counted", "best", "reward", "prompts", "question_prompt_tokens", "question_completion_tokens", "none_right", "refused")
+    __slots__ = ("request_hash", "path", "question", "leader", "target_version", "answers", "verdicts", "counted", "best", "reward", "prompts", "question_prompt_tokens", "question_completion_tokens", "none_right", "refused", "question_style")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
@@ -689,6 +695,7 @@ class HarvestJudged(_message.Message):
     QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NONE_RIGHT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_STYLE_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     path: _containers.RepeatedScalarFieldContainer[str]
     question: str
@@ -704,7 +711,8 @@ class HarvestJudged(_message.Message):
     question_completion_tokens: int
     none_right: bool
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
-    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., counted: _Optional[bool] = ..., best: _Optional[int] = ..., reward: _Optional[int] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., none_right: _Optional[bool] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+    question_style: str
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., leader: _Optional[str] = ..., target_version: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[Answer, _Mapping]]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., counted: _Optional[bool] = ..., best: _Optional[int] = ..., reward: _Optional[int] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., none_right: _Optional[bool] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., question_style: _Optional[str] = ...) -> None: ...
 
 class HarvestFailed(_message.Message):
     __slots__ = ("request_hash", "failure", "reason", "stage", "question", "refused")
@@ -723,7 +731,7 @@ class HarvestFailed(_message.Message):
     def __init__(self, request_hash: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., stage: _Optional[str] = ..., question: _Optional[str] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
 
 class RehearsalAnswered(_message.Message):
-    __slots__ = ("request_hash", "path", "question", "answer", "leader", "prompts", "question_prompt_tokens", "question_completion_tokens")
+    __slots__ = ("request_hash", "path", "question", "answer", "leader", "prompts", "question_prompt_tokens", "question_completion_tokens", "question_style")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
@@ -732,6 +740,7 @@ class RehearsalAnswered(_message.Message):
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_STYLE_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     path: _containers.RepeatedScalarFieldContainer[str]
     question: str
@@ -740,7 +749,8 @@ class RehearsalAnswered(_message.Message):
     prompts: str
     question_prompt_tokens: int
     question_completion_tokens: int
-    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., leader: _Optional[str] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ...) -> None: ...
+    question_style: str
+    def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., leader: _Optional[str] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., question_style: _Optional[str] = ...) -> None: ...
 
 class TargetPromoted(_message.Message):
     __slots__ = ("request_hash", "version", "manifest_digest", "examples", "steps", "loss_first", "loss_last", "seconds", "tokens", "trial_answer", "masked_share", "masked", "fully_masked", "preferences", "preference_loss_first", "preference_loss_last", "held_back", "held_back_loss_base", "held_back_loss")

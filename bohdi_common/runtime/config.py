@@ -44,6 +44,7 @@ LANGUAGES = frozenset(_LANGUAGES.split())
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Temperature = Annotated[float, Field(ge=0, le=10)]
+Style = Annotated[str, Field(min_length=1, max_length=500)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -116,6 +117,7 @@ class Sprout(_Section):
     votes: Count = 2
     max_tokens: Count = 64
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    names: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class Harvest(_Section):
@@ -130,6 +132,8 @@ class Harvest(_Section):
     drop_refusals: bool = False
     drop_cut: bool = False
     languages: tuple[str, ...] = ()
+    # Names of the prompt set's styles, or sentences of one's own.
+    question_styles: Annotated[tuple[Style, ...], Field(max_length=100)] = ()
 
     @field_validator("near_duplicate")
     @classmethod
@@ -245,7 +249,7 @@ class Config(_Section):
     preset: Literal["default", "paper", "chat"] = "default"
     sources: tuple[Model, ...] = Field(min_length=1)
     target: Model
-    prompts: str = "chat-v2"
+    prompts: str = "chat-v3"
     domains: tuple[tuple[str, ...], ...] = ()
     bandit: Bandit = Bandit()
     sprout: Sprout = Sprout()
@@ -292,6 +296,8 @@ class Config(_Section):
             raise ValueError(f"judging.judge: no model of that name ({', '.join(called)}): {self.judging.judge!r}")
         if self.judging.mode == "panel_without_author" and len(self.sources) + len(self.judging.judges) < 2:
             raise ValueError("judging.mode: without the author nobody judges: add a source or judging.judges")
+        if why := self._why_no_styles():
+            raise ValueError(f"harvest.question_styles: {why}")
         if not self.bandit.grow and not self.domains:
             raise ValueError("bandit.grow is false and there are no domains: the tree would stay empty; give domains")
         return self
@@ -300,6 +306,16 @@ class Config(_Section):
     def _reloads(self) -> bool:
         """Whether the target's versions are whole weights that its servers read."""
         return self.target.adapter == "http" and not self.training.lora_rank
+
+    def _why_no_styles(self) -> str:
+        """What is wrong with the styles that are asked for; empty when nothing is."""
+        styles, known = self.harvest.question_styles, prompts.load(self.prompts).styles
+        if styles and not known:
+            able = ", ".join(name for name in prompts.available() if prompts.load(name).styles)
+            return f"the prompts {self.prompts} take no style: remove them, or use {able}"
+        unknown = [style for style in styles if style not in known and " " not in style]
+        names = ", ".join(known)
+        return f"give sentences, or names of {self.prompts} ({names}): {', '.join(unknown)}" if unknown else ""
 
     def settings(self, seed: int, digests: dict[str, str]) -> pb.Settings:
         """The resolved settings for RunStarted. `digests`: SHA-256 by model name and by benchmark file."""
@@ -311,6 +327,8 @@ class Config(_Section):
         judging = self.judging.model_dump() | {"mode": _JUDGING[self.judging.mode]}
         judging["judges"] = models(self.judging.judges)
         harvest = self.harvest.model_dump()
+        own = prompts.load(self.prompts).styles
+        harvest["question_styles"] = [own.get(style, style) for style in self.harvest.question_styles]
         harvest["benchmark_digests"] = [digests[file] for file in self.harvest.benchmarks]
         return pb.Settings(
             seed=seed,
@@ -346,6 +364,7 @@ PAPER: dict[str, Any] = {
 
 # For instruction-tuned models behind a chat template: the default's method with every gate on that needs no choice.
 CHAT: dict[str, Any] = {
+    "sprout": {"names": 4},
     "harvest": {"near_duplicate": 0.8, "drop_refusals": True, "drop_cut": True},
 }
 _PRESETS = {"paper": PAPER, "chat": CHAT}

@@ -18,7 +18,7 @@ from bohdi_common.events.topics import HARVEST_REQUESTS
 from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling, Usage
 from bohdi_common.runtime.shell import Clock, wall_clock_us
-from services.generation import languages
+from services.generation import languages, styles
 from services.generation.answer_gates import why_out
 from services.generation.gates import decontamination, refusal
 from services.generation.near_duplicates import Asked, EarlierQuestions, Index
@@ -60,6 +60,7 @@ class Generation:
             "question": question,
             "leader": asked.leader,
             "prompts": asked.settings.prompts,
+            "question_style": _style(event),
             "question_prompt_tokens": usage.prompt_tokens,
             "question_completion_tokens": usage.completion_tokens,
         }
@@ -87,9 +88,8 @@ class Generation:
             rules.question_max_tokens, leader.temperature_question, rules.question_top_p, rules.question_samples,
             form=prompt.form("question"),
         )  # fmt: skip
-        reply = await self.models.complete(
-            ModelRef.of(leader, asked_by=event.run_id), prompt.ask_question(asked.path), sampling
-        )
+        messages = prompt.ask_question(asked.path, _style(event))
+        reply = await self.models.complete(ModelRef.of(leader, asked_by=event.run_id), messages, sampling)
         usage.add(reply)
         earlier = await self.earlier.of(event.run_id, rules.near_duplicate) if rules.near_duplicate else None
         refused: list[dict[str, Any]] = []
@@ -179,6 +179,12 @@ class Generation:
         failed = {"failure": Failure.REJECTED.value, "reason": reason, "stage": stage}
         body = failed | {"question": question, "refused": refused}
         return codec.result(event, self.name, self.clock(), "harvest_failed", body)
+
+
+def _style(event: Event) -> str:
+    asked = event.harvest_requested
+    offered, seed = asked.settings.harvest.question_styles, asked.settings.seed
+    return styles.drawn(offered, seed, event.round, event.step, event.slot, asked.path)
 
 
 def _gated(answer: dict[str, Any], rules: HarvestSettings) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ class Judging:
             "reward": outcome.reward,
             "none_right": outcome.none_right,
             "prompts": written.prompts,
+            "question_style": written.question_style,
             "question_prompt_tokens": written.question_prompt_tokens,
             "question_completion_tokens": written.question_completion_tokens,
             "refused": list(written.refused),

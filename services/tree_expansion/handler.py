@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, ModelSettings, SproutRequested
 from bohdi_common.events.topics import SPROUT_REQUESTS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, Message, ModelRef, ModelUnavailable, Sampling
+from bohdi_common.models.port import ChatModels, Completion, Message, ModelRef, ModelUnavailable, Sampling
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 
 CAPACITY = 16  # inputs in flight
@@ -65,15 +65,17 @@ class TreeExpansion:
         """(source, reply) for every sample of every source. Raises ModelUnavailable when no source answered."""
         settings = asked.settings
         prompt = prompts.load(settings.prompts)
-        messages = prompt.ask_names(asked.path, asked.known, asked.want)
+        messages = prompt.ask_names(asked.path, asked.known, names_each(asked))
         replies = await asyncio.gather(
             *(self._sample(run_id, source, messages, asked) for source in settings.sources),
             return_exceptions=True,
         )
         proposals: list[tuple[str, str]] = []
         for source, reply in zip(settings.sources, replies, strict=True):
-            if isinstance(reply, list):
-                proposals += [(source.name, name) for text in reply for name in _names_in(prompt, text, asked.want)]
+            if isinstance(reply, tuple):
+                proposals += [
+                    (source.name, name) for text in reply for name in _names_in(prompt, text, names_each(asked))
+                ]
             elif not isinstance(reply, ModelUnavailable):
                 raise reply
         if all(isinstance(reply, ModelUnavailable) for reply in replies):
@@ -82,17 +84,27 @@ class TreeExpansion:
 
     async def _sample(
         self, run_id: str, source: ModelSettings, messages: list[Message], asked: SproutRequested
-    ) -> list[str]:
-        rules, form = asked.settings.sprout, prompts.load(asked.settings.prompts).form("propose", asked.want)
+    ) -> tuple[Completion, ...]:
+        rules, form = asked.settings.sprout, prompts.load(asked.settings.prompts).form("propose", names_each(asked))
         sampling = Sampling(rules.max_tokens, source.temperature_proposal, rules.top_p, rules.samples, form=form)
         reply = await self.models.complete(ModelRef.of(source, asked_by=run_id), messages, sampling)
-        return [completion.text for completion in reply.completions]
+        return reply.completions
 
 
-def _names_in(prompt: prompts.PromptSet, text: str, want: int) -> list[str]:
+def names_each(asked: SproutRequested) -> int:
+    """How many names one reply is asked for: in one list they differ, so that few samples vote on many."""
+    return max(asked.want, asked.settings.sprout.names)
+
+
+def why_no_proposal(name: str, known: Collection[str], prompt: prompts.PromptSet) -> str:
+    """Why a tidied name cannot be added where the keys of names `known` are taken; empty when it can."""
+    return "known" if names.key(name) in known else names.why_refused(name) or prompt.why_no_name(name)
+
+
+def _names_in(prompt: prompts.PromptSet, said: Completion, most: int) -> list[str]:
     """The names in one reply, each once, at most as many as were asked for: one sample is one vote a name."""
-    found = {names.key(name): names.tidy(name) for name in prompt.read_names(text)}
-    return list(found.values())[:want]
+    found = {names.key(name): names.tidy(name) for name in prompt.read_names(said.text, said.finish_reason == "length")}
+    return list(found.values())[:most]
 
 
 def _count_votes(asked: SproutRequested, proposals: list[tuple[str, str]]) -> list[_Tally]:
@@ -104,7 +116,6 @@ def _count_votes(asked: SproutRequested, proposals: list[tuple[str, str]]) -> li
     for model, name in proposals:
         key = names.key(name)
         if key not in tallies:
-            refused = "known" if key in known else names.why_refused(name) or prompt.why_no_name(name)
-            tallies[key] = _Tally(model, name, refused)
+            tallies[key] = _Tally(model, name, why_no_proposal(name, known, prompt))
         tallies[key].votes += 1
     return sorted(tallies.values(), key=lambda tally: (-tally.votes, names.key(tally.name)))

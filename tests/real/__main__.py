@@ -14,16 +14,23 @@ from pathlib import Path
 from bohdi.embedded import Watcher, host_run, new_run, real_parts
 from bohdi.run_folder import RunFolder, resolved
 from bohdi.verify_run import verify_folder
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Event, SproutRequested
+from bohdi_common.events.topics import SPROUT_REQUESTS
 from bohdi_common.models import prompts
 from bohdi_common.models.adapters import models
 from bohdi_common.runtime import config as configs
-from tests.real.outputs import Recording, parsed
+from tests.real.outputs import Recording, known_names, parsed
 
 
 class _Telling(Watcher):
     def on_event(self, event: Event) -> None:
         print(f"{event.WhichOneof('body')} {event.round}.{event.step}.{event.slot}", flush=True)
+
+
+def _sprouts(folder: RunFolder) -> list[SproutRequested]:
+    records = folder.read().read(SPROUT_REQUESTS.name)
+    return [codec.decode(stored.value).sprout_requested for stored in records]
 
 
 def main() -> None:
@@ -40,7 +47,7 @@ def main() -> None:
     state = asyncio.run(host_run(config, folder, parts, _Telling(), resume=False))
     report = verify_folder(folder)
     with outputs.open(encoding="utf-8") as lines:
-        shares = parsed(map(json.loads, lines), prompts.load(config.prompts))
+        shares = parsed(map(json.loads, lines), prompts.load(config.prompts), known_names(_sprouts(folder)))
     summary = {
         "parsed": shares,
         "promoted": state.versions[1:],

@@ -44,7 +44,7 @@ def no_log(run_id: str) -> LogReader:
 
 def request(kind: str, body: dict[str, object], **sections: object) -> Event:
     """A request of a run with the sources a, b, c and the micro-world's prompts."""
-    settings = closed_loop.settings(prompts="micro-v1", **sections)
+    settings = closed_loop.settings(**{"prompts": "micro-v1", **sections})
     event = Event(event_id="request", run_id="run", round=1, step=2, slot=3, schema_version=1)
     getattr(event, kind).MergeFrom(type(getattr(event, kind))(request_hash="hash", settings=settings, **body))
     return event

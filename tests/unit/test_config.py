@@ -8,8 +8,10 @@ import pytest
 
 from bohdi_common.core.state import Rules
 from bohdi_common.events import events_pb2 as pb
+from bohdi_common.models import prompts
 from bohdi_common.runtime.config import BadConfig, Config, load, parse
 
+STYLES = "plain, steps, views, code, compare, across, talk"
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
@@ -200,6 +202,25 @@ def test_by_default_only_the_benchmarks_gate_is_on_and_the_chat_preset_has_the_o
         )
     chat = config(preset="chat").harvest
     assert (chat.near_duplicate, chat.drop_refusals, chat.drop_cut, chat.languages) == (0.8, True, True, ())
+
+
+def test_styles_are_names_of_the_prompt_set_or_sentences_and_travel_as_sentences() -> None:
+    harvest = {"question_styles": ["code", "It must rhyme.", "code"]}
+    resolved = config(prompts="chat-v3", harvest=harvest).settings(1, {"a": "1", "b": "2", "t": "3"})
+    code = prompts.load("chat-v3").styles["code"]
+    assert list(resolved.harvest.question_styles) == [code, "It must rhyme.", code]
+
+
+@pytest.mark.parametrize(
+    ("prompt_set", "style", "why"),
+    [
+        ("chat-v3", "cod", f"give sentences, or names of chat-v3 ({STYLES}): cod"),
+        ("micro-v1", "It must rhyme.", "the prompts micro-v1 take no style: remove them, or use chat-v3"),
+    ],
+)
+def test_a_style_that_no_prompt_has_is_refused(prompt_set: str, style: str, why: str) -> None:
+    told = complaint(prompts=prompt_set, harvest={"question_styles": [style]})
+    assert told == f"x.yaml: harvest.question_styles: {why}"
 
 
 def test_judges_are_models_of_the_run_with_their_digests() -> None:

@@ -9,6 +9,7 @@ import pytest
 from bohdi_common.core.state import Failure
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.models.port import ModelRef, ModelRefused, ModelUnavailable
+from services.generation import styles
 from services.generation.handler import Generation
 from services.generation.near_duplicates import EarlierQuestions
 from tests.unit.feedback import Log
@@ -286,3 +287,37 @@ async def test_a_refused_text_with_half_a_character_in_it_breaks_no_event() -> N
     run = Harvests(asks_and_says("Why is it blue?\ud800"), harvest=ON)
     await run.ask("first")
     assert (await run.ask("second")).harvest_failed.refused[0].text == "Why is it blue??"
+
+
+STYLES = ["It must rhyme.", "It must need a program."]
+
+
+async def styled(slot: int, seed: int = 1, **body: Any) -> tuple[Event, Script]:
+    models = Script(lambda model, prompt: "Why is it blue?" if "exam question" in prompt else model)
+    event = request("harvest_requested", HARVEST | body, harvest={"question_styles": STYLES}, prompts="chat-v3")
+    event.slot, event.harvest_requested.settings.seed = slot, seed
+    (result,) = await Generation(models, EarlierQuestions(no_log), clock=lambda: 7).handle(event)
+    return result, models
+
+
+async def test_a_question_is_asked_for_in_the_style_that_its_request_draws_and_the_event_says_in_which() -> None:
+    for slot in range(8):
+        result, models = await styled(slot)
+        style = result.answers_written.question_style
+        assert style in STYLES and models.calls[0][1][-1]["content"].endswith(style)
+        assert (await styled(slot))[0].answers_written.question_style == style
+        rehearsed, _ = await styled(slot, rehearsal=True)
+        assert rehearsed.rehearsal_answered.question_style == style
+
+
+async def test_without_styles_nothing_is_said_of_one() -> None:
+    result, _ = await outcome(asks_and_says())
+    assert result.answers_written.question_style == ""
+
+
+def test_styles_are_drawn_with_equal_chance_by_seed_and_place() -> None:
+    drawn = [styles.drawn(STYLES, 1, 1, 1, slot, PATH) for slot in range(2000)]
+    assert abs(drawn.count(STYLES[0]) - 1000) < 100  # four standard deviations and a half
+    places = [(2, 1, 1, 7, PATH), (1, 2, 1, 7, PATH), (1, 1, 2, 7, PATH), (1, 1, 1, 8, PATH), (1, 1, 1, 7, ["other"])]
+    many = [str(number) for number in range(1000)]
+    assert len({styles.drawn(many, 1, 1, 1, 7, PATH), *(styles.drawn(many, *place) for place in places)}) == 6

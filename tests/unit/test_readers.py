@@ -1,5 +1,6 @@
 """What is read out of a chat model's reply, and what is not."""
 
+import re
 import time
 
 import pytest
@@ -20,6 +21,11 @@ CANDIDATES = ["Paris is the capital.", "It is London.", "Choose answer 1."]
         ("Here are two parts of Physics:\n\n1. **Optics**\n2) Mechanics.", ["Optics", "Mechanics"]),
         ("- Optics: the study of light\n• Mechanics – how things move", ["Optics", "Mechanics"]),
         ("Optics, Mechanics, and Heat", ["Optics", "Mechanics", "Heat"]),
+        ("1. Optics, Lenses\n2. Heat", ["Optics", "Lenses", "Heat"]),
+        (
+            "Food, drink and tobacco\nPublic Health, Food and Drugs",
+            ["Food, drink and tobacco", "Public Health, Food and Drugs"],
+        ),
         ('```json\n{"names": ["Optics", "Mechanics"]}\n```', ["Optics", "Mechanics"]),
         ('["Optics", "Mechanics"]', ["Optics", "Mechanics"]),
         ('{"names": ["Optics", "Mech', ["Optics"]),
@@ -37,6 +43,20 @@ def test_names_are_read_from_a_list_of_any_kind(reply: str, names: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("reply", "names"),
+    [
+        ("1. World War II\n2. 2023 Olympics\n3. 2024 F", ["World War II", "2023 Olympics"]),
+        ("Optics\nHeat\n", ["Optics", "Heat"]),
+        ("Optics, Heat, Mech", ["Optics", "Heat"]),
+        ('{"names": ["Optics", "Heat", "Mech', ["Optics", "Heat"]),
+        ("Mech", []),
+    ],
+)
+def test_of_a_reply_that_was_cut_what_is_whole_is_read(reply: str, names: list[str]) -> None:
+    assert readers.names(reply, cut=True) == names
+
+
+@pytest.mark.parametrize(
     "remark",
     [
         "There is no question about it",
@@ -49,7 +69,16 @@ def test_a_remark_is_no_name(remark: str) -> None:
     assert readers.why_no_name(remark) == "a sentence, not a name"
 
 
-@pytest.mark.parametrize("name", ["History of the Roman Empire", "World War I", "May Fourth Movement", "Canned food"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "History of the Roman Empire",
+        "World War I",
+        "Commission on Trade and the Common Market",
+        "May Fourth Movement",
+        "Canned food",
+    ],
+)
 def test_a_name_is_no_remark(name: str) -> None:
     assert not readers.why_no_name(name)
 
@@ -95,6 +124,9 @@ def test_a_question_that_says_its_request_again_or_an_example_is_none() -> None:
         ("**2**.", 1),
         ("Answer 2.", 1),
         ("The best answer is 2.", 1),
+        ("The most correct answer is: two.\n\nIt stands between two others", 1),
+        ("The best answer is one that names the city.", None),
+        ("Answer two, not answer 1.", None),
         ("The most correct answer is: 1) Paris is the capital.", 0),
         ('{"best": 3}', 2),
         ('{"best": "3"}', 2),
@@ -122,7 +154,7 @@ def test_every_prompt_set_renders_and_reads_its_own_examples() -> None:
     for name in prompts.available():
         chat = prompts.load(name)
         for example in chat.examples.get("propose", ()):
-            assert chat.read_names(example["reply"]) == example["reply"].splitlines()
+            assert chat.read_names(example["reply"]) == re.sub(r"(?m)^\d\. ", "", example["reply"]).splitlines()
         for example in chat.examples.get("verdict", ()):
             position = chat.read_verdict(example["reply"], example["candidates"])
             assert position == (None if example["reply"] == "none" else int(example["reply"]) - 1)

@@ -72,6 +72,18 @@ async def test_as_many_names_are_added_as_are_wanted_and_one_sample_gives_no_mor
     assert [(name.name, name.votes) for name in result.domains_sprouted.names] == [("A1", 6), ("A2", 6), ("A3", 6)]
 
 
+async def test_a_reply_may_be_asked_for_more_names_than_are_wanted_and_each_has_its_vote() -> None:
+    asked = {"parent": 5, "path": ["Science"], "known": [], "want": 1}
+    event = request("sprout_requested", asked, sprout={"samples": 2, "votes": 2, "names": 3})
+    event.sprout_requested.settings.prompts = "chat-v3"
+    models = Script(by_source(a="1. Geology\n2. Biology\n3. Heat\n4. Cut", b="Biology", c=["Heat", "none"]))
+    (result,) = await TreeExpansion(models).handle(event)
+    assert [(name.name, name.votes) for name in result.domains_sprouted.names] == [("Biology", 4)]
+    assert {p.text: p.votes for p in result.domains_sprouted.proposals} == {"Biology": 4, "Heat": 3, "Geology": 2}
+    assert "Name 3 parts of Science" in models.calls[0][1][-1]["content"]
+    assert '"maxItems": 3' in models.calls[0][2].form
+
+
 async def test_list_marks_and_abstentions_are_no_names() -> None:
     asked = {"parent": 5, "path": ["Science"], "known": ["Physics"], "want": 1}
     event = request("sprout_requested", asked, sprout={"samples": 2, "votes": 2})

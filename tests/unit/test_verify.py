@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from bohdi.verify import Kind, Problem, Report, of_log_file, problems
+from bohdi.verify import Kind, Problem, Report, of_log_file, problems, results
 from bohdi.verify.agreement import differences
 from bohdi.verify.ledger import Ledger
 from bohdi_common.core.evolve import evolve
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import Failure, RunState, state_sha256
 from bohdi_common.events import codec
+from bohdi_common.events import events_pb2 as pb
 from bohdi_common.events.events_pb2 import Event, TrainingFailed
 from bohdi_common.models.versions import VersionStore
 from tests.recorded_run import RecordedRun, settings
@@ -56,6 +57,14 @@ def first(log: Log, kind: str, that: Callable[[Any], bool] = lambda body: True) 
 
 
 # ---- sound logs ------------------------------------------------------------------------------------------------
+
+
+def in_styles() -> pb.Settings:
+    """Settings with styles, which the scripted models take no notice of."""
+    styled = settings(5)
+    styled.harvest.question_styles[:] = ["It must rhyme.", "It must be short.", "It must be hard."]
+    return styled
+
 
 APART = [{"name": name, "path": name} for name in ("x", "y")]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -97,6 +106,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "every gate on, in lockstep": {
         "settings": settings(5, preset="chat", harvest={"near_duplicate": 0.6}, bandit={"lockstep": True})
     },
+    "questions in styles": {"away": 0.02, "settings": in_styles()},
     "paper": {"settings": settings(5, preset="paper", bandit={"slots": 8, "window": 4})},
     "no growth": {
         "settings": settings(5, domains=[["x", "y", "z"]], bandit={"grow": False}),
@@ -114,6 +124,23 @@ def test_a_sound_run_has_no_problem(variant: str) -> None:
     assert report.events == state.sequence == len(run.feedback)
     assert report.harvests == state.counts["harvests"] and report.late == state.counts.get("late", 0)
     assert report.requests == len(run.requests) and report.draws and report.decisions and report.samples
+
+
+@pytest.mark.parametrize("kind", ["harvest_judged", "rehearsal_answered"])
+def test_a_question_in_another_style_than_its_request_drew_is_found(kind: str) -> None:
+    run = RecordedRun(seed=5, settings=in_styles())
+    run.run()
+    log = copy(run.feedback)
+    body = getattr(log[first(log, kind)], kind)
+    body.question_style = next(s for s in in_styles().harvest.question_styles if s != body.question_style)
+    assert [problem.kind for problem in found(log)] == [Kind.SETTLEMENT]
+
+
+@pytest.mark.parametrize(("refused", "wrong"), [("a sentence, not a name", 0), ("markup", 1), ("known", 1)])
+def test_a_name_may_be_refused_as_a_remark_which_only_its_reader_could_tell(refused: str, wrong: int) -> None:
+    proposal = pb.Proposal(model="a", text="There is nothing missing", votes=3, refused=refused)
+    body = pb.SproutFailed(failure=Failure.REJECTED.value, proposals=[proposal])
+    assert len(list(results.failed(body, (), results.Rules.of(settings(5))))) == wrong
 
 
 @pytest.mark.parametrize("lockstep", [False, True])

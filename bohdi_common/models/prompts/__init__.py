@@ -20,6 +20,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from bohdi_common.models.port import Message
 from bohdi_common.models.prompts import readers
+from bohdi_common.models.prompts.marks import mark
 
 _FOLDER = Path(__file__).parent
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
@@ -64,7 +65,8 @@ class PromptSet:
     are taken as they stand, and a judge quotes the best answer.
 
     `examples`: by the template's name, the values of requests and good replies to them, put before the request as turns
-    of the conversation."""
+    of the conversation. `styles`: what a question may be asked to be like, by name; none in a set whose questions take
+    no style."""
 
     name: str
     propose: str
@@ -74,6 +76,7 @@ class PromptSet:
     verdict_reply: Literal["quote", "number"]
     system: str | None = None
     examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, hash=False)
+    styles: Mapping[str, str] = field(default_factory=dict, hash=False)
     # The set asks a judge to reply `none` only where no answer is right, and so tells that from an abstention.
     none_means_none_right: bool = False
 
@@ -82,14 +85,16 @@ class PromptSet:
         the children `known`."""
         return self._messages("propose", path=list(path), known=list(known), want=want)
 
-    def ask_question(self, path: Sequence[str]) -> list[Message]:
-        return self._messages("question", path=list(path))
+    def ask_question(self, path: Sequence[str], style: str = "") -> list[Message]:
+        """For a question in the domain at `path`; `style`: a sentence that says what it is to be like."""
+        return self._messages("question", path=list(path), style=style)
 
     def ask_answer(self, question: str) -> list[Message]:
         return self._messages("answer", question=question)
 
     def ask_verdict(self, question: str, candidates: Sequence[str]) -> list[Message]:
-        """For the best of `candidates`, shown in the order given."""
+        """For the best of `candidates`, shown in the order given; a set that has `mark` in its template shows them, and
+        the question, between marks that stand in none of them."""
         return self._messages("verdict", question=question, candidates=list(candidates))
 
     def form(self, kind: Literal["propose", "question", "verdict"], most: int = 1) -> str:
@@ -97,10 +102,10 @@ class PromptSet:
         models that were trained on forms of their own."""
         return _form(kind, most) if self.verdict_reply == "number" else ""
 
-    def read_names(self, text: str) -> list[str]:
-        """Candidate names in a reply, not yet checked."""
+    def read_names(self, text: str, cut: bool = False) -> list[str]:
+        """Candidate names in a reply, not yet checked; `cut`: the token limit ended it."""
         if self.verdict_reply == "number":
-            return readers.names(text)
+            return readers.names(text, cut)
         lines = (line.strip() for line in text.splitlines())
         return [line for line in lines if line and line.casefold() != "none"]
 
@@ -137,8 +142,10 @@ class PromptSet:
         messages.append({"role": "user", "content": self._rendered(template, values)})
         return messages
 
-    def _rendered(self, template: str, values: Mapping[str, object]) -> str:
-        return _compiled(getattr(self, template)).render(values).strip()
+    def _rendered(self, template: str, values: Mapping[str, Any]) -> str:
+        if template == "verdict":
+            values = {**values, "mark": mark([values["question"], *values["candidates"]])}
+        return _compiled(getattr(self, template)).render({"style": "", **values}).strip()
 
     def _told(self, template: str) -> str:
         """All that a request says whatever it asks for: a reply that is a piece of it is an echo."""

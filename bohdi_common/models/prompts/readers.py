@@ -15,17 +15,19 @@ from typing import Any
 import yaml
 
 READ_CHARS = 20_000
+REMARK = "a sentence, not a name"  # why a line is no name
 _LINES = 200
 _MARK = re.compile(r"^(?:[-*•·–—>]+\s+|\(?\d{1,3}[.):]\s*|#+\s+)+")
 _QUOTES = "\"'`*_“”‘’«»„「」 \t"
 _EXPLANATION = re.compile(r"\s+[-–—]+\s+|\s*[:：]\s+|\s+\(|\s+e\.g\.|\s+such as ")
 _ONE_LINE_LIST = re.compile(r"\s*[,;，、；]\s*(?:and\s+)?")
+_JOINED = re.compile(r"\s(?:and|&|or|y|e|et|und|и)\s", re.I)
 _ITEM = re.compile(r'"([^"\\]{1,200})"\s*(?=[,\]])')
 _WORDS = {
     kind: frozenset(words.split())
     for kind, words in yaml.safe_load((Path(__file__).parent / "words" / "replies.yaml").read_text("utf-8")).items()
 }
-_NAME_WORDS = 6
+_NAME_WORDS = 7
 _SHORT_WORDS = 4
 _FENCE = re.compile(r"```[a-zA-Z]*\n?|\n?```")
 _LABEL = re.compile(
@@ -40,12 +42,15 @@ _NONE = re.compile(
     r"^\W*(?:none|none of (?:them|these|the above|the answers)(?: is right| is correct| are correct)?|0)\W*$", re.I
 )
 _CHOICE = re.compile(r"^(?:-(?!\d)|[^\w-])*(?P<number>\d{1,2})(?!\w|[.,]\d)(?P<rest>.*)$", re.S)
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SPELT = re.compile(rf"\b(?:answer|number|option|choice)(?: is)?:? ({'|'.join(_NUMBERS)})(?=[.,;!)\n]|$)", re.I)
 _NUMBER = re.compile(r"(?<![\w.,-])(\d{1,2})(?![\w-]|[.,]\d)")
 
 
-def names(text: str) -> list[str]:
-    """Candidate names, in their order: a list of lines, of JSON, or of one line with commas; not yet checked."""
-    text = _unfenced(text)
+def names(text: str, cut: bool = False) -> list[str]:
+    """Candidate names, in their order: a list of lines, of JSON, or of one line with commas; not yet checked. `cut`: it
+    was the token limit that ended the text, and what stands there is no whole name."""
+    text = _unfenced(_whole(text) if cut else text)
     strings = _json_value(text, "names")
     if strings is None and text.startswith(("{", "[")):  # cut off: what is whole in it
         strings = _ITEM.findall(text)
@@ -53,9 +58,17 @@ def names(text: str) -> list[str]:
         lines = [value for value in strings if isinstance(value, str)]
     else:
         lines = [line for line in text.splitlines() if line.strip()][:_LINES]
-        lines = _apart(lines[0]) if len(lines) == 1 else lines
+        lines = _apart(lines[0]) if len(lines) == 1 else [part for line in lines for part in _side_by_side(line)]
     found = (_name(line) for line in lines)
     return [name for name in found if name and not _NONE.match(name)]
+
+
+def _whole(text: str) -> str:
+    """What of a list that was cut is whole: all before its last line, or before a single line's last comma. Of half a
+    JSON text the whole items are read anyway."""
+    if text.lstrip().startswith(("{", "[", "```")):
+        return text
+    return text[: text.rfind("\n") + 1] or text[: max(text.rfind(mark) for mark in ",;，、；") + 1]
 
 
 def _apart(line: str) -> list[str]:
@@ -64,11 +77,18 @@ def _apart(line: str) -> list[str]:
     return parts if all(len(part.split()) <= _SHORT_WORDS for part in parts) else [line]
 
 
+def _side_by_side(line: str) -> list[str]:
+    """The names in a line of many that has several with commas between them, each with a capital; else the line: "Food,
+    drink and tobacco" is one name, and what follows "Optics, the" explains it."""
+    parts = _apart(_MARK.sub("", line.strip()))
+    return [line] if any(part[:1].islower() or _JOINED.search(part) for part in parts) else parts
+
+
 def why_no_name(name: str) -> str:
     """Why a line of a chat model is a remark and no name, beside what no domain may be called; empty for a name."""
     words = name.casefold().split()
     if len(words) > _NAME_WORDS or not _WORDS["remark"].isdisjoint(words):
-        return "a sentence, not a name"
+        return REMARK
     return ""
 
 
@@ -99,7 +119,7 @@ def verdict(text: str, candidates: Sequence[str]) -> int | None:
     choice = _CHOICE.match(first)
     if choice and not _numbers(choice["rest"]) - {int(choice["number"])}:
         return _position(int(choice["number"]), len(candidates))
-    named = _numbers(text)
+    named = _numbers(text) | {1 + _NUMBERS.index(word.casefold()) for word in _SPELT.findall(text)}
     return _position(named.pop(), len(candidates)) if len(named) == 1 else None
 
 
