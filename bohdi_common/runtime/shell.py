@@ -21,7 +21,7 @@ from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, Topic
 from bohdi_common.log.port import LogError, Record, Stored
 from bohdi_common.models.metering import Meter, metered
-from bohdi_common.models.port import ModelRefused, ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelRefused, ModelUnavailable
 
 _log = logging.getLogger("bohdi")
 _REASON_CHARS = 500
@@ -85,8 +85,12 @@ class Shell:
             outputs = await self._handle(event)
             _charge(outputs, event, meter)
             return [record_of(output) for output in outputs]
+        except ModelBlocked as error:
+            return self._given_up(event, Failure.BLOCKED, str(error), meter)
         except ModelUnavailable as error:
-            return self._given_up(event, Failure.UNAVAILABLE, str(error), meter)
+            # A training that cannot be served pauses the run either way, and is not to be lost by that.
+            trains = codec.kind_of(event) == "training_requested"
+            return self._given_up(event, Failure.BLOCKED if trains else Failure.UNAVAILABLE, str(error), meter)
         except ModelRefused as error:
             return self._given_up(event, Failure.REJECTED, str(error), meter)
         except LogError:
@@ -100,6 +104,8 @@ class Shell:
         for pause_s in self.retries.pauses_s():
             try:
                 return await self.service.handle(event)
+            except ModelBlocked:
+                raise
             except ModelUnavailable as error:
                 _log.warning("%s: %s; asking again in %.1f s", self.service.name, error, pause_s)
                 await asyncio.sleep(pause_s)

@@ -13,7 +13,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, ModelSettings, SproutRequested
 from bohdi_common.events.topics import SPROUT_REQUESTS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, Message, ModelRef, ModelUnavailable, Sampling
+from bohdi_common.models.port import ChatModels, Message, ModelBlocked, ModelRef, ModelUnavailable, Sampling
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 
 CAPACITY = 16  # inputs in flight
@@ -74,10 +74,10 @@ class TreeExpansion:
         for source, reply in zip(settings.sources, replies, strict=True):
             if isinstance(reply, list):
                 proposals += [(source.name, name) for text in reply for name in _names_in(prompt, text, asked.want)]
-            elif not isinstance(reply, ModelUnavailable):
+            elif isinstance(reply, ModelBlocked) or not isinstance(reply, ModelUnavailable):
                 raise reply
         if all(isinstance(reply, ModelUnavailable) for reply in replies):
-            raise ModelUnavailable("no source could be reached for a proposal")
+            raise ModelUnavailable(f"no source could be reached for a proposal: {replies[0]}")
         return proposals
 
     async def _sample(
