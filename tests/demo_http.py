@@ -34,7 +34,8 @@ SOURCES = ("qwen", "mistral", "phi")
 SHARE = 0.05
 SLOW_S = 1.0
 # As wide as the hidden size, so that an adapter can be any change of a hidden matrix; the embeddings and norms, which
-# the demo trains too, stay as they are.
+# the demo trains too, stay as they are. Half and twice this rate learnt less in the first two rounds (0.66 overall, not
+# 0.70; every weight: 0.79).
 LORA: dict[str, Any] = {
     "lora_rank": 64, "lora_alpha": 128, "learning_rate": 0.004, "muon_learning_rate": 0.0, "weight_decay": 0.05,
 }  # fmt: skip

@@ -896,7 +896,8 @@ class Ledger:
         for what in trainings.failed(self.settings.training, training, body):
             self._wrong(Kind.TRAINING, what)
         self._failure(body.failure)
-        if self._away(body.failure) and body.failure == Failure.BLOCKED:  # drawn anew in the same round
+        if body.failure == Failure.BLOCKED:  # drawn anew in the same round
+            self._stall()
             self.training = None
             self.due_since = self.sequence + 1
             return

@@ -467,6 +467,7 @@ def _training_failed(state: RunState, event: Any, body: Any) -> None:
 
 
 def _round_over(state: RunState) -> None:
+    state.counts.pop("trainings_again", None)  # of this round
     state.training = None
     state.round += 1
     state.step = state.steps_counted = 0

@@ -477,7 +477,7 @@ def test_a_training_that_a_person_must_mend_is_drawn_anew_in_its_round_under_a_n
     full_disk = False
     loop.append([loop.event("run_resumed", {}, "resume")])
     assert loop.run().finished
-    assert loop.state.versions == ["base", "r1.1", "r2.1"]
+    assert loop.state.versions == ["base", "r1.1", "r2"]
 
 
 def test_a_failed_training_leaves_the_target_and_the_run_goes_on() -> None:
