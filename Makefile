@@ -11,13 +11,16 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus proto lock clean
+.PHONY: help demo demo-http test test-integration test-others lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs/demo; SEED=, DIR=
 	@$(BIN)/bohdi run configs/demo.yaml --dir $(DIR) --seed $(SEED)
+
+demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in 5% of the calls, into runs/demo-http; SEED=
+	@$(BIN)/python -W ignore -m tests.demo_http --seed $(SEED)
 
 # Two at a time: each of the halves waits much for brokers, processes and disks.
 test: lint kafka-jars prometheus  ## lint, then all tests

@@ -270,7 +270,8 @@ def _watch(place: Any, config: Config | None, as_json: bool) -> None:
 def _close(place: RunPlace, state: RunState, as_json: bool) -> None:
     """The end of a run, or why there is none."""
     if state.paused and not state.finished:
-        print(f"bohdi: paused: {state.paused}: mend it and go on with `bohdi resume {place.how_to}`", file=sys.stderr)
+        why = figs.why_paused(*folded(place))
+        print(f"bohdi: paused: {why}: mend it and go on with `bohdi resume {place.how_to}`", file=sys.stderr)
         sys.exit(Exit.PAUSED)
     if not state.finished:
         print(f"bohdi: interrupted: go on with `bohdi resume {place.how_to}`", file=sys.stderr)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,10 +22,11 @@ from bohdi_common.events.events_pb2 import Event, RunStarted
 from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import EventLog
 from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.models import prompts
 from bohdi_common.models.adapters import models, prepare_torch
 from bohdi_common.models.metering import Metered
 from bohdi_common.models.places import FolderOf, model_folder, place
-from bohdi_common.models.port import ChatModels, ModelRef
+from bohdi_common.models.port import ChatModels, Message, ModelRef
 from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime import metrics
 from bohdi_common.runtime.config import BadConfig, Config, Model
@@ -59,7 +60,8 @@ class Parts:
 
     models: Callable[[Callable[[ModelRef], Path]], ChatModels]
     fine_tune: FineTune
-    check_model: Callable[[Path], None] = field(default=lambda folder: None)  # raises ValueError for one it cannot load
+    # Raises ValueError for a model that it cannot load, or that cannot be asked so much as this.
+    check_model: Callable[[Path, Iterable[list[Message]]], None] = field(default=lambda folder, asked: None)
     versions: Callable[[Path], VersionStore] = VersionStore
     bandit: Callable[[str], Bandit] = Bandit
     around: Callable[[Service], Service] = field(default=lambda service: service)
@@ -90,15 +92,25 @@ def real_parts() -> Parts:
 
 def new_run(config: Config, folder: RunFolder, seed: int, parts: Parts) -> str:
     """Makes the folder and its log with RunStarted in it; returns the run's id. Raises BadConfig, LogError."""
+    prompt = prompts.load(config.prompts)
     for model in _in_folders(config):
+        asked = [ModelRef(model.name, system=model.system).told(m) for m in prompt.shortest(model != config.target)]
         try:
-            parts.check_model(place(model.path))
+            parts.check_model(place(model.path), asked)
         except ValueError as error:
-            raise BadConfig(f"{model.name}: {error}: point its path at a model that loads") from None
+            raise BadConfig(f"{model.name}: {error}: point its path at another model") from None
+    _check_keys(config)
     folder.create(config)
     run_id = fresh_run_id(config)
     asyncio.run(_append_first(parts.log(folder.log, True), run_started(config, run_id, seed)))
     return run_id
+
+
+def _check_keys(config: Config) -> None:
+    """Raises BadConfig where the key of a server is not in the environment."""
+    for model in (*config.sources, config.target, *config.judging.judges):
+        if model.key_env and not os.environ.get(model.key_env):
+            raise BadConfig(f"{model.name}: ${model.key_env} is not set: put the key of {model.urls[0]} there")
 
 
 def fresh_run_id(config: Config) -> str:

@@ -75,7 +75,8 @@ class Evaluation:
             self._scored.add((body.model, body.version, body.benchmark))
 
     async def _evaluate(self, cause: Event, model: ModelRef) -> None:
-        if not self.benchmark or (model.name, model.version, self.benchmark) in self._scored:
+        in_no_folder = not model.path  # it is behind servers alone
+        if not self.benchmark or in_no_folder or (model.name, model.version, self.benchmark) in self._scored:
             return
         try:
             folder, base = self.folder_of(model), self.folder_of(replace(model, version=""))

@@ -9,7 +9,7 @@ from typing import Any
 
 from bohdi.judges import Judges
 from bohdi_common.core import budget
-from bohdi_common.core.state import BASE_VERSION, RunState
+from bohdi_common.core.state import BASE_VERSION, NO_OPEN_ARM, NOBODY_ANSWERED, RunState
 from bohdi_common.core.tree import ROOT
 from bohdi_common.events.events_pb2 import Event, Refusal, TargetEvaluated, TargetPromoted
 
@@ -36,6 +36,7 @@ class Figures:
     judges: Judges = field(default_factory=Judges)
     none_right: int = 0  # harvests of which the judges say that no answer is right
     refusals: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by what, gate and reason
+    last_failure: str = ""  # what a request came to that failed, since the last resume
     _last_us: int = 0
 
     def add(self, event: Event) -> None:
@@ -56,6 +57,11 @@ class Figures:
                 self._refused(event.harvest_judged.refused)
             case "harvest_failed":
                 self._refused(event.harvest_failed.refused)
+                self.last_failure = event.harvest_failed.reason
+            case "sprout_failed":
+                self.last_failure = event.sprout_failed.reason
+            case "run_resumed":
+                self.last_failure = ""
             case "target_promoted":
                 promoted = event.target_promoted
                 self.training_tokens += promoted.tokens
@@ -201,7 +207,7 @@ def status(figures: Figures, state: RunState) -> dict[str, Any]:
     rules = state.rules
     return {
         "run_id": state.run_id,
-        "phase": state.finished or (f"paused: {state.paused}" if state.paused else phase(state)),
+        "phase": state.finished or (f"paused: {why_paused(figures, state)}" if state.paused else phase(state)),
         "round": state.round,
         "rounds": rules.rounds if rules else 0,
         "step": state.step,
@@ -219,6 +225,13 @@ def status(figures: Figures, state: RunState) -> dict[str, Any]:
         "budget": spending(state),
         "weakest": weakest(state),
     }
+
+
+def why_paused(figures: Figures, state: RunState) -> str:
+    """The reason of a pause; where nothing came of what was asked, with what the last failure was."""
+    if state.paused in (NOBODY_ANSWERED, NO_OPEN_ARM) and figures.last_failure:
+        return f"{state.paused}: the last one: {figures.last_failure}"
+    return state.paused
 
 
 def spending(state: RunState) -> dict[str, dict[str, float]]:

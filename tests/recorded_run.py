@@ -15,11 +15,11 @@ from typing import Any
 
 from bohdi_common.core.held_back import is_held_back
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import RunState
+from bohdi_common.core.state import Failure, RunState
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Domain, Event, RunStarted, Settings
 from bohdi_common.log.port import Record, Stored
-from bohdi_common.models.port import Message, ModelRef, ModelUnavailable, Sampling
+from bohdi_common.models.port import Message, ModelBlocked, ModelRef, ModelUnavailable, Sampling
 from bohdi_common.models.scripted import ScriptedModels
 from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime import config
@@ -54,9 +54,10 @@ def settings(seed: int, **sections: Any) -> Settings:
 
 @dataclass
 class RecordedRun:
-    """Shares: `away` of the model calls fail; `withheld` of the requests are answered only after they expired; `twice`
-    of the feedback events are in the log twice; before `disturbed` of the actions somebody pauses the run, resumes it
-    though it is not paused, or kills the bandit and resumes; at action `cancelled` somebody ends the run."""
+    """Shares: `away` of the model calls fail, `blocked` do until the run is resumed (and half of the trainings then);
+    `withheld` of the requests are answered only after they expired; `twice` of the feedback events are there twice;
+    before `disturbed` of the actions somebody pauses the run, resumes it though it is not paused, or kills the bandit
+    and resumes; at action `cancelled` somebody ends the run."""
 
     run_id: str = "run"
     seed: int = 1
@@ -64,6 +65,7 @@ class RecordedRun:
     domains: tuple[tuple[str, ...], ...] = ()
     versions: VersionStore | None = None
     away: float = 0.0
+    blocked: float = 0.0
     withheld: float = 0.0
     twice: float = 0.0
     disturbed: float = 0.0
@@ -183,6 +185,9 @@ class RecordedRun:
 
     def _trained(self, request: Event) -> Event:
         asked = request.training_requested
+        if self.blocked and self._random.random() < 0.5:
+            failed = {"version": asked.version, "failure": Failure.BLOCKED.value, "reason": "the disk is full"}
+            return codec.result(request, "training", self.now_us, "training_failed", failed)
         digest = ""
         if self.versions is not None:
             folder = self.versions.aside(asked.version)
@@ -196,6 +201,8 @@ class RecordedRun:
     def _reply(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> list[str]:
         if self._random.random() < self.away:
             raise ModelUnavailable(f"{model.name} is away")
+        if self.blocked and self._random.random() < self.blocked:
+            raise ModelBlocked(f"{model.name} refused the key")
         prompt = messages[-1]["content"]
         return [self._text(model, prompt, n) for n in range(sampling.n)]
 

@@ -619,7 +619,7 @@ class Ledger:
         self._failure(body.failure)
         for what in results.failed(body, self._known(body.parent), self.rules):
             self._wrong(Kind.SPROUT, what)
-        sprout.unavailable = body.failure == Failure.UNAVAILABLE
+        sprout.unavailable = self._away(body.failure)
         self._sprouted(sprout)
 
     def _sprouted(self, sprout: Sprout) -> None:
@@ -670,8 +670,14 @@ class Ledger:
             slot.ready, slot.turn, slot.child = self.sequence + 1, False, children[turn % len(children)]
 
     def _failure(self, failure: int) -> None:
-        if failure not in (Failure.REJECTED, Failure.UNAVAILABLE):
+        if failure not in set(Failure):
             self._wrong(Kind.SETTLEMENT, f"failure class {failure} is not known")
+
+    def _away(self, failure: int) -> bool:
+        """Nobody answered; where a person must mend that, the bandit is to pause the run at once."""
+        if failure == Failure.BLOCKED:
+            self._stall()
+        return failure in (Failure.UNAVAILABLE, Failure.BLOCKED)
 
     # ---- harvests ----------------------------------------------------------------------------------------------
 
@@ -738,7 +744,7 @@ class Ledger:
         self._gated(body.refused)
         if body.stage in _ANSWERED_STAGES and body.failure != Failure.REJECTED:
             self._wrong(Kind.SETTLEMENT, f"failed at the {body.stage}, which is no matter of a model being away")
-        unavailable = body.failure == Failure.UNAVAILABLE
+        unavailable = self._away(body.failure)
         return self._arrived(event.slot, Outcome(self.sequence, missed=not unavailable, unavailable=unavailable))
 
     def _rehearsal_answered(self, event: pb.Event, body: pb.RehearsalAnswered) -> None:
@@ -895,6 +901,11 @@ class Ledger:
         for what in trainings.failed(self.settings.training, training, body):
             self._wrong(Kind.TRAINING, what)
         self._failure(body.failure)
+        if body.failure == Failure.BLOCKED:  # drawn anew in the same round
+            self._stall()
+            self.training = None
+            self.due_since = self.sequence + 1
+            return
         self.failed_trainings += 1
         if body.failure == Failure.UNAVAILABLE or self.failed_trainings >= self.settings.bandit.training_failures:
             self._stall()

@@ -224,7 +224,7 @@ def failed(body: pb.SproutFailed, known: Collection[str], rules: Rules) -> Itera
     yield from _proposals(body.proposals, known, rules)
     if any(not p.refused and p.votes >= rules.votes for p in body.proposals):
         yield "failed, though a valid name has votes enough"
-    if body.proposals and body.failure == Failure.UNAVAILABLE:
+    if body.proposals and body.failure != Failure.REJECTED:
         yield "failed because the models were away, though they made proposals"
 
 

@@ -19,6 +19,7 @@ from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import (
     ALL_ROUNDS_DONE,
     BASE_VERSION,
+    NO_OPEN_ARM,
     STATE_VERSION,
     Introspection,
     Next,
@@ -79,7 +80,7 @@ def decide(state: RunState, now_us: int | None = None, since: int = 0) -> list[F
                 body = {"target_version": state.target_version, "reason": ALL_ROUNDS_DONE}
                 return [_decision(state, "run_finished", body | _hashed(state))]
     except draws.NoOpenArm:
-        return [_pause(state, "no arm under Root is open: every domain was closed after too many failures")]
+        return [_pause(state, NO_OPEN_ARM)]
     return []
 
 
@@ -242,7 +243,8 @@ def _draw_training(state: RunState, rules: Rules) -> Fact:
     if by_bandit.any():
         leaves = draws.draw_from_root(state.tree, int(by_bandit.sum()), rng, rules.sharpness, explore=False)
         samples[by_bandit] = _from_store(state.pairs, leaves, rng)
-    version = f"r{state.round + 1}"
+    again = state.counts.get("trainings_again", 0)  # a version that was published and not served keeps its name
+    version = f"r{state.round + 1}.{again}" if again else f"r{state.round + 1}"
     average_with = _averaged_with(state, rules)
     base = BASE_VERSION if rules.restart else state.target_version
     body = {

@@ -14,7 +14,18 @@ from typing import Any
 
 from bohdi_common.core import budget, names
 from bohdi_common.core.ids import derived_id
-from bohdi_common.core.state import Failure, Next, Outcome, Rules, RunState, Slot, Sprout, Training, Waits
+from bohdi_common.core.state import (
+    NOBODY_ANSWERED,
+    Failure,
+    Next,
+    Outcome,
+    Rules,
+    RunState,
+    Slot,
+    Sprout,
+    Training,
+    Waits,
+)
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 
 
@@ -193,7 +204,7 @@ def _settle(state: RunState, slot: Slot, unavailable: bool = False) -> None:
 def _step_over(state: RunState) -> None:
     nothing_came = bool(state.slots) and state.unavailable_slots == len(state.slots)
     if nothing_came:
-        state.stalled = "no slot of the last step could be settled: the models were unavailable"
+        state.stalled = state.stalled or NOBODY_ANSWERED
     elif state.rehearsing:
         state.rehearsed = True
     else:
@@ -242,7 +253,7 @@ def _sprout_failed(state: RunState, event: Any, body: Any) -> None:
     sprout = _asked_sprout(state, body)
     if sprout is None:
         return _count(state, "late")
-    return _sprout_answered(state, sprout, unavailable=body.failure == Failure.UNAVAILABLE)
+    return _sprout_answered(state, sprout, unavailable=_away(state, body))
 
 
 def _asked_sprout(state: RunState, body: Any) -> Sprout | None:
@@ -322,7 +333,15 @@ def _harvest_failed(state: RunState, event: Any, body: Any) -> None:
     slot = _answered_slot(state, event, body)
     if slot is None:
         return _count(state, "late")
-    return _answered(state, slot, "unavailable" if body.failure == Failure.UNAVAILABLE else "rejected")
+    return _answered(state, slot, "unavailable" if _away(state, body) else "rejected")
+
+
+def _away(state: RunState, body: Any) -> bool:
+    """Whether a request failed because models were away. Where a person must mend that, the run stops at once: what
+    else is asked would come to the same."""
+    if body.failure == Failure.BLOCKED:
+        state.stalled = body.reason or "a model cannot be asked"
+    return body.failure in (Failure.UNAVAILABLE, Failure.BLOCKED)
 
 
 def _rehearsal_answered(state: RunState, event: Any, body: Any) -> None:
@@ -436,6 +455,11 @@ def _training_failed(state: RunState, event: Any, body: Any) -> None:
     if state.training is None or state.training.request_hash != body.request_hash:
         return _count(state, "late")
     _count(state, "trainings_failed")
+    if body.failure == Failure.BLOCKED:  # the round is not over: it is trained under another name once that is mended
+        _count(state, "trainings_again")
+        state.stalled = f"the training of {state.training.version} failed: {body.reason}"
+        state.training = None
+        return None
     state.failed_trainings += 1
     if body.failure == Failure.UNAVAILABLE or state.failed_trainings >= state.rules.training_failures:
         state.stalled = f"the training of {state.training.version} failed: {body.reason}"
@@ -443,6 +467,7 @@ def _training_failed(state: RunState, event: Any, body: Any) -> None:
 
 
 def _round_over(state: RunState) -> None:
+    state.counts.pop("trainings_again", None)  # of this round
     state.training = None
     state.round += 1
     state.step = state.steps_counted = 0

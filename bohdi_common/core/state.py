@@ -16,6 +16,9 @@ from bohdi_common.core.tree import ROOT, Tree
 STATE_VERSION = 2
 BASE_VERSION = "base"  # the target as the run found it
 ALL_ROUNDS_DONE = "all rounds done"  # why a run is finished that nobody ended
+# Why one is paused in which nothing comes of what is asked.
+NOBODY_ANSWERED = "no slot of the last step could be settled: the models were unavailable"
+NO_OPEN_ARM = "no arm under Root is open: every domain was closed after too many failures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Failure(IntEnum):
 
     REJECTED = 1
     UNAVAILABLE = 2
+    BLOCKED = 3
 
 
 class Waits:

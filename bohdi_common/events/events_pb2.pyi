@@ -27,6 +27,7 @@ class FailureClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_CLASS_UNSPECIFIED: _ClassVar[FailureClass]
     FAILURE_CLASS_REJECTED: _ClassVar[FailureClass]
     FAILURE_CLASS_UNAVAILABLE: _ClassVar[FailureClass]
+    FAILURE_CLASS_BLOCKED: _ClassVar[FailureClass]
 INTROSPECTION_UNSPECIFIED: Introspection
 INTROSPECTION_OFF: Introspection
 INTROSPECTION_PAPER: Introspection
@@ -39,6 +40,7 @@ JUDGING_MODE_PANEL_WITHOUT_AUTHOR: JudgingMode
 FAILURE_CLASS_UNSPECIFIED: FailureClass
 FAILURE_CLASS_REJECTED: FailureClass
 FAILURE_CLASS_UNAVAILABLE: FailureClass
+FAILURE_CLASS_BLOCKED: FailureClass
 
 class Event(_message.Message):
     __slots__ = ("event_id", "run_id", "cause_id", "round", "step", "slot", "time_us", "schema_version", "producer", "usage", "run_started", "paths_drawn", "slot_continued", "domains_sprouted", "sprout_failed", "harvest_judged", "harvest_failed", "slot_expired", "rehearsal_answered", "nodes_reborn", "training_drawn", "target_promoted", "training_failed", "target_evaluated", "run_paused", "run_resumed", "run_finished", "sprout_requested", "harvest_requested", "answers_written", "training_requested")

@@ -31,6 +31,7 @@ from bohdi_common.models.port import (
     Completion,
     Endpoint,
     Message,
+    ModelBlocked,
     ModelRef,
     ModelRefused,
     ModelUnavailable,
@@ -38,7 +39,7 @@ from bohdi_common.models.port import (
     Sampling,
 )
 
-_RETRIES = 2  # of the client, beside those of the service's shell
+_RETRIES = 3  # beside those of the service's shell
 _WEIGHTS_TRIES = 3  # of a request whose answer came of weights that were changed meanwhile
 _FAILURES = 5  # in a row, until a server is left alone
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 120.0
@@ -60,6 +61,7 @@ class _Server:
     failures: int = 0
     closed_until_s: float = 0.0
     last_error: str = ""
+    spoke: set[str] = field(default_factory=set)  # models that gave an answer here: what refuses all is set up wrongly
     _pause_s: float = field(default=_FIRST_PAUSE_S, init=False)
 
     @property
@@ -180,12 +182,24 @@ class HttpModels:
             except Exception as error:
                 raise self._told(server, model, endpoint, error) from None
         server.answered()
+        server.spoke.add(model.name)
         return given
 
     async def _given(self, server: _Server, model: ModelRef, body: dict[str, Any]) -> ChatCompletion:
+        """One request, made again where the answer is none, which the client does not do."""
+        reloads = model.endpoint is not None and model.endpoint.reloads
+        for tries_left in reversed(range(1 + _RETRIES)):
+            try:
+                if reloads:
+                    return await self._given_by_weights(server, model, body)
+                return await self._given_by_name(server, model, body)
+            except ValueError:
+                if not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _given_by_name(self, server: _Server, model: ModelRef, body: dict[str, Any]) -> ChatCompletion:
         """One request; a version that the server does not know is loaded there first."""
-        if model.endpoint is not None and model.endpoint.reloads:
-            return await self._given_by_weights(server, model, body)
         try:
             given = await server.client.chat.completions.create(**body)
         except openai.NotFoundError:
@@ -221,23 +235,25 @@ class HttpModels:
         match error:
             case openai.BadRequestError() | openai.UnprocessableEntityError():
                 server.answered()
-                return ModelRefused(said)
+                return ModelRefused(said) if model.name in server.spoke else ModelBlocked(said)
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 server.answered()
                 key = endpoint.key_env or "key_env of the configuration, which names none"
-                return ModelUnavailable(f"{model.name} at {server.url}: refused the key: check {key}")
+                return ModelBlocked(f"{model.name} at {server.url}: refused the key: check {key}")
             case openai.NotFoundError():
                 server.answered()
-                return ModelUnavailable(f"{model.name} at {server.url}: {self._not_there(model)}")
+                return ModelBlocked(f"{model.name} at {server.url}: {self._not_there(model)}")
             case vllm_weights.NotChanged():
                 server.answered()
                 return ModelUnavailable(f"{model.name}: {server.url} {error}")
             case openai.InternalServerError() if vllm.RANK in str(error):
                 server.answered()
-                return ModelRefused(f"{said}: start the server with a higher one, or lower training.lora_rank")
+                return ModelBlocked(f"{said}: start it with a higher one, or a run with a lower training.lora_rank")
             case openai.RateLimitError():
                 server.answered()
                 return ModelUnavailable(said)
+            case _OtherServer() if model.name not in server.spoke:  # else it is a page of its proxy's, and passes
+                return ModelBlocked(said)
             case openai.OpenAIError() | ValueError():
                 server.failed(said)
                 return ModelUnavailable(said)
@@ -245,7 +261,7 @@ class HttpModels:
 
     def _not_there(self, model: ModelRef) -> str:
         if not model.is_version or (model.endpoint and model.endpoint.reloads):
-            return f"no model {vllm.served_name(model)!r} there: check served_name"
+            return f"no model {vllm.served_name(model)!r} there: check served_name, and that the URL ends in /v1"
         return (
             f"it cannot load {self._folder_of(model)}: it must see that folder, and be started with --enable-lora and "
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
@@ -266,7 +282,7 @@ class HttpModels:
         if at not in self._servers:
             key = self._environment.get(endpoint.key_env, "") if endpoint.key_env else _NO_KEY
             if not key:
-                raise ModelUnavailable(f"{model.name}: ${endpoint.key_env} is not set: put the key of {url} there")
+                raise ModelBlocked(f"{model.name}: ${endpoint.key_env} is not set: put the key of {url} there")
             client = AsyncOpenAI(base_url=url, api_key=key, max_retries=_RETRIES)
             self._servers[at] = _Server(url, client, FairGate(endpoint.concurrency), self._clock_s)
         return self._servers[at]
@@ -278,10 +294,17 @@ def _form(schema: str) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": form}
 
 
+class _OtherServer(ValueError):
+    """What came is not even JSON."""
+
+
 def _check(given: Any) -> None:
     """Raises ValueError for an answer that is none: a server of another kind may say 200 to anything."""
+    why = "the answer is no chat completion: check that the URL ends in /v1 of such a server"
+    if isinstance(given, str):
+        raise _OtherServer(why)
     if not isinstance(given, ChatCompletion) or not getattr(given, "choices", None):
-        raise ValueError("the answer is no chat completion: check that the URL ends in /v1 of such a server")
+        raise ValueError(why)
     ends: set[str] = {choice.finish_reason for choice in given.choices}  # vLLM knows more of them than the protocol
     if broken := ends & _BROKEN:
         raise ValueError(f"the answer was broken off by the server ({broken.pop()})")

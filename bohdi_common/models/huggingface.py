@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import constants
+from jinja2 import TemplateError
 
+from bohdi_common.models.port import Message
 from bohdi_common.models.versions import is_adapter
 
 # A folder on this machine is all that is ever loaded, and nobody is told of it: TRL would report every trainer made.
@@ -25,11 +27,20 @@ transformers.logging.disable_progress_bar()
 _LOADING = threading.Lock()
 
 
-def check(folder: Path) -> None:
-    """Loads what of a model is small, its configuration and tokenizer. Raises ValueError when they do not load."""
+def check(folder: Path, asked: Iterable[list[Message]] = ()) -> None:
+    """Loads what of a model is small, its configuration and tokenizer. Raises ValueError when they do not load, or when
+    what the model is `asked` leaves no room for an answer."""
     with _named(folder):
-        transformers.AutoConfig.from_pretrained(folder)
-    load_tokenizer(folder)
+        config = transformers.AutoConfig.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    for messages in asked:
+        try:
+            tokens = len(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+        except TemplateError as error:
+            raise ValueError(f"{folder}: its chat template refuses the prompts: {error}") from None
+        if positions is not None and tokens >= positions:
+            raise ValueError(f"{folder}: its context is too small: {positions} tokens, and a short prompt has {tokens}")
 
 
 def load_tokenizer(folder: Path) -> Any:

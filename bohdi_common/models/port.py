@@ -54,6 +54,10 @@ class ModelUnavailable(Exception):
     """The endpoint could not answer now; the same request may be asked again. Counts for nothing but the pause."""
 
 
+class ModelBlocked(ModelUnavailable):
+    """It cannot answer until a person has mended something (a key, a name): to ask again before that is no use."""
+
+
 class ModelRefused(Exception):
     """The model can never answer this request as it stands (too long a prompt, say)."""
 
@@ -118,7 +122,8 @@ class ChatModels(Protocol):
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
         """`sampling.n` completions of `messages` by `model`, through the model's own chat template.
 
-        Raises ModelUnavailable (try again later) or ModelRefused (never will)."""
+        Raises ModelUnavailable (try again later; ModelBlocked: once a person has mended it) or ModelRefused (never
+        will)."""
         ...
 
     async def serve(self, model: ModelRef, before: ModelRef) -> None:

@@ -112,7 +112,7 @@ LAG = _looked_up(
 )  # fmt: skip
 HANDLED = _counter(
     "bohdi_events_handled_total",
-    "Inputs handled, by kind and by what came of it: done, rejected, unavailable or dead.",
+    "Inputs handled, by kind and by what came of it: done, rejected, unavailable, blocked or dead.",
     "service", "type", "outcome",
 )  # fmt: skip
 HANDLING = _histogram(

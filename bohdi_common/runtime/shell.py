@@ -21,7 +21,7 @@ from bohdi_common.events.events_pb2 import Event
 from bohdi_common.events.topics import DEAD, Topic
 from bohdi_common.log.port import LogError, Record, Stored
 from bohdi_common.models.metering import Meter, metered
-from bohdi_common.models.port import ModelRefused, ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelRefused, ModelUnavailable
 from bohdi_common.runtime import metrics
 
 _log = logging.getLogger("bohdi")
@@ -99,8 +99,13 @@ class Shell:
             for output in outputs:
                 metrics.appended(output)
             return "done", records
+        except ModelBlocked as error:
+            return "blocked", self._given_up(event, Failure.BLOCKED, str(error), meter)
         except ModelUnavailable as error:
-            return "unavailable", self._given_up(event, Failure.UNAVAILABLE, str(error), meter)
+            # A training that cannot be served pauses the run either way, and is not to be lost by that.
+            trains = codec.kind_of(event) == "training_requested"
+            failure = Failure.BLOCKED if trains else Failure.UNAVAILABLE
+            return "unavailable", self._given_up(event, failure, str(error), meter)
         except ModelRefused as error:
             return "rejected", self._given_up(event, Failure.REJECTED, str(error), meter)
         except LogError:
@@ -115,6 +120,8 @@ class Shell:
         for pause_s in self.retries.pauses_s():
             try:
                 return await self.service.handle(event)
+            except ModelBlocked:
+                raise
             except ModelUnavailable as error:
                 self._inputs.retried()
                 _log.warning("%s: %s; asking again in %.1f s", self.service.name, error, pause_s)

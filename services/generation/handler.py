@@ -16,7 +16,16 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, HarvestRequested, HarvestSettings
 from bohdi_common.events.topics import HARVEST_REQUESTS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling, Usage
+from bohdi_common.models.port import (
+    ChatModels,
+    ModelBlocked,
+    ModelRef,
+    ModelRefused,
+    ModelUnavailable,
+    Reply,
+    Sampling,
+    Usage,
+)
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 from services.generation import languages, styles
 from services.generation.answer_gates import why_out
@@ -125,7 +134,8 @@ class Generation:
 
     async def _answers(self, event: Event, question: str, refused: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The target's answer, then each source's; what gates refuse of them goes into `refused` too. A source that is
-        away takes no part; without the target there is nothing to learn, so its absence is raised."""
+        away takes no part; without the target there is nothing to learn, so its absence is raised, and so is that of a
+        source that a person must mend."""
         asked = event.harvest_requested
         settings = asked.settings
         target = ModelRef.of(settings.target, asked.target_version, event.run_id)
@@ -140,6 +150,8 @@ class Generation:
             if isinstance(outcome, dict):
                 answers.append(outcome)
                 refused += _gated(outcome, settings.harvest)
+            elif isinstance(outcome, ModelBlocked):
+                raise outcome
             elif isinstance(outcome, ModelRefused) or (isinstance(outcome, ModelUnavailable) and call > 0):
                 answers.append({"model": model.name, "failed": str(outcome)[:200]})
             else:

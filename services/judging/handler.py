@@ -12,7 +12,7 @@ from bohdi_common.events import events_pb2 as pb
 from bohdi_common.events.events_pb2 import AnswersWritten, Event, ModelSettings
 from bohdi_common.events.topics import ANSWERS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, ModelRef, ModelUnavailable, Sampling
+from bohdi_common.models.port import ChatModels, ModelBlocked, ModelRef, ModelUnavailable, Sampling
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 from services.judging import votes
 
@@ -73,10 +73,10 @@ class Judging:
         for outcome in outcomes:
             if isinstance(outcome, Judged):
                 judged.append(outcome)
-            elif not isinstance(outcome, ModelUnavailable):
+            elif isinstance(outcome, ModelBlocked) or not isinstance(outcome, ModelUnavailable):
                 raise outcome
         if not judged:
-            raise ModelUnavailable("no judge could be reached")
+            raise ModelUnavailable(f"no judge could be reached: {outcomes[0]}")
         return judged
 
     async def _judge(

@@ -55,8 +55,7 @@ def fine_tune(job: FineTuning) -> FineTuned:
     _average(model, job)
     _check_weights(model)
     gate.check(model)
-    _save(model, job)
-    tokenizer.save_pretrained(job.out)
+    _save(model, tokenizer, job)
     return FineTuned(
         steps=len(losses),
         first_loss=_mean(losses[:_LOSS_WINDOW]),
@@ -189,7 +188,19 @@ def _loaded(job: FineTuning) -> Any:
     return get_peft_model(load_model(job.base, torch.float32), lora)
 
 
-def _save(model: Any, job: FineTuning) -> None:
+def _save(model: Any, tokenizer: Any, job: FineTuning) -> None:
+    """Raises OSError: what safetensors and tokenizers raise where they cannot write are errors of their own."""
+    try:
+        _save_weights(model, job)
+        tokenizer.save_pretrained(job.out)
+    except OSError:
+        raise
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise OSError(f"{job.out.parent}: the version cannot be saved: {said}") from error
+
+
+def _save_weights(model: Any, job: FineTuning) -> None:
     if job.lora_rank > 0:  # in float32: it goes on growing, and a server takes it as it likes
         # The folder's name, not its path: the adapter is read on other machines.
         model.peft_config["default"].base_model_name_or_path = job.root.name

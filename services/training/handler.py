@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, TrainingRequested
 from bohdi_common.events.topics import TRAINING_REQUESTS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, ModelRef, ModelRefused, Sampling
+from bohdi_common.models.port import ChatModels, ModelBlocked, ModelRef, ModelRefused, Sampling
 from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 from services.training.job import (
@@ -57,12 +58,14 @@ class Training:
     topic = TRAINING_REQUESTS
 
     async def handle(self, event: Event) -> Sequence[Event]:
-        """TargetPromoted, or TrainingFailed."""
+        """TargetPromoted, or TrainingFailed. Raises ModelBlocked for a disk that is full, say."""
         asked = event.training_requested
         try:
             about = await self._trained(event.run_id, asked)
             trial = await self._tried(event.run_id, asked)
-        except (TrainingDiverged, TrainingRegressed, MissingSample, ModelRefused, ValueError, OSError) as error:
+        except OSError as error:
+            raise ModelBlocked(f"{_told(error)}: mend that, or make room") from error
+        except (TrainingDiverged, TrainingRegressed, MissingSample, ModelRefused, ValueError) as error:
             _log.error("the training of %s failed: %s", asked.version, error)
             body = {"version": asked.version, "failure": Failure.REJECTED.value, "reason": str(error)[:500]}
             if isinstance(error, TrainingRegressed):
@@ -95,10 +98,17 @@ class Training:
             raise asyncio.CancelledError from error
 
     def _train(self, run_id: str, asked: TrainingRequested, stop: threading.Event) -> dict[str, Any]:
-        settings = asked.settings.training
-        lessons = self._lessons(run_id, asked)
-        target, versions = asked.settings.target, self.store_of(run_id)
+        lessons, versions = self._lessons(run_id, asked), self.store_of(run_id)
         out = versions.aside(asked.version)
+        try:
+            return self._published(run_id, asked, lessons, out, stop)
+        finally:
+            shutil.rmtree(out, ignore_errors=True)  # what was not published: it may be what fills the disk
+
+    def _published(
+        self, run_id: str, asked: TrainingRequested, lessons: Lessons, out: Path, stop: threading.Event
+    ) -> dict[str, Any]:
+        settings, target = asked.settings.training, asked.settings.target
         done = self.fine_tune(
             FineTuning(
                 base=self.folder_of(ModelRef.of(target, asked.base_version, run_id)),
@@ -131,7 +141,7 @@ class Training:
             )
         )
         figures = _figures(len(lessons.order), done)
-        versions.publish(asked.version, out, {"request_hash": asked.request_hash, "figures": figures})
+        self.store_of(run_id).publish(asked.version, out, {"request_hash": asked.request_hash, "figures": figures})
         return figures
 
     def _lessons(self, run_id: str, asked: TrainingRequested) -> Lessons:
@@ -162,6 +172,10 @@ class Training:
         if not text:
             raise ModelRefused(f"{asked.version} gives no answer")
         return text
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
 
 
 def _figures(examples: int, done: FineTuned) -> dict[str, Any]:

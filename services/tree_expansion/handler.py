@@ -13,7 +13,15 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, ModelSettings, SproutRequested
 from bohdi_common.events.topics import SPROUT_REQUESTS
 from bohdi_common.models import prompts
-from bohdi_common.models.port import ChatModels, Completion, Message, ModelRef, ModelUnavailable, Sampling
+from bohdi_common.models.port import (
+    ChatModels,
+    Completion,
+    Message,
+    ModelBlocked,
+    ModelRef,
+    ModelUnavailable,
+    Sampling,
+)
 from bohdi_common.runtime.shell import Clock, wall_clock_us
 
 CAPACITY = 16  # inputs in flight
@@ -76,10 +84,10 @@ class TreeExpansion:
                 proposals += [
                     (source.name, name) for text in reply for name in _names_in(prompt, text, names_each(asked))
                 ]
-            elif not isinstance(reply, ModelUnavailable):
+            elif isinstance(reply, ModelBlocked) or not isinstance(reply, ModelUnavailable):
                 raise reply
         if all(isinstance(reply, ModelUnavailable) for reply in replies):
-            raise ModelUnavailable("no source could be reached for a proposal")
+            raise ModelUnavailable(f"no source could be reached for a proposal: {replies[0]}")
         return proposals
 
     async def _sample(

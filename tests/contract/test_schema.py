@@ -63,7 +63,7 @@ FIELD = {"number": 99, "type": "string", "label": "one", "oneof": None}
             lambda s: s["messages"]["Score"].update(renamed=s["messages"]["Score"].pop("domain")),
             ["Score.domain: was taken away", "Score.renamed: takes the number 1 of domain"],
         ),
-        (lambda s: s["enums"].pop("FailureClass"), ["FailureClass."] * 3),
+        (lambda s: s["enums"].pop("FailureClass"), ["FailureClass."] * 4),
         (
             lambda s: s["enums"]["FailureClass"].update(FAILURE_CLASS_REJECTED=7),
             ["FailureClass.FAILURE_CLASS_REJECTED: was 1, is 7"],
@@ -84,7 +84,7 @@ def test_a_breaking_change_is_named(change: Callable[[Snapshot], object], told: 
         lambda s: s["messages"].update(Fresh={"id": FIELD}),
         lambda s: s["messages"]["Score"].update(fresh=FIELD),
         lambda s: s["enums"].update(Fresh={"FRESH_UNSPECIFIED": 0}),
-        lambda s: s["enums"]["FailureClass"].update(FRESH=3),
+        lambda s: s["enums"]["FailureClass"].update(FRESH=4),
     ],
 )
 def test_what_is_only_added_breaks_nothing(change: Callable[[Snapshot], object]) -> None:

@@ -14,7 +14,16 @@ import pytest
 
 from bohdi_common.models import prompts
 from bohdi_common.models.http import HttpModels
-from bohdi_common.models.port import Endpoint, Message, ModelRef, ModelRefused, ModelUnavailable, Reply, Sampling
+from bohdi_common.models.port import (
+    Endpoint,
+    Message,
+    ModelBlocked,
+    ModelRef,
+    ModelRefused,
+    ModelUnavailable,
+    Reply,
+    Sampling,
+)
 from tests.stub_server import Stub
 
 KEY = "sk-of-the-tests"
@@ -160,19 +169,19 @@ async def test_a_server_that_is_away_does_not_hold_a_version_up_unless_it_is_the
 async def test_an_adapter_that_a_server_cannot_take_is_refused_with_the_mend(versions: Path) -> None:
     one, narrow = stub(max_lora_rank=64), stub()
     async with one.serving() as first, narrow.serving() as second, opened(versions) as models:
-        with pytest.raises(ModelRefused, match=r"LoRA rank 32 .* max_lora_rank 16.*lower training.lora_rank"):
+        with pytest.raises(ModelBlocked, match=r"LoRA rank 32 .* max_lora_rank 16.*lower training.lora_rank"):
             await models.serve(target("broad", first, second), target("base", first, second))
-        with pytest.raises(ModelUnavailable, match="must see that folder, and be started with --enable-lora"):
+        with pytest.raises(ModelBlocked, match="must see that folder, and be started with --enable-lora"):
             await models.serve(target("absent", first), target("base", first))
-        with pytest.raises(ModelUnavailable, match="must see that folder"):
+        with pytest.raises(ModelBlocked, match="must see that folder"):
             await ask(models, target("absent", first))
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["500", "429", "cut"])
-async def test_what_passes_is_asked_again_by_the_client(fault: str) -> None:
+@pytest.mark.parametrize("fault", ["500", "429", "cut", "half", "none", "html"])
+async def test_what_passes_is_asked_again(fault: str) -> None:
     server = stub(faults=deque([fault]))
     async with server.serving() as url, opened() as models:
         assert len((await ask(models, ref(url))).completions) == 3
@@ -189,10 +198,10 @@ async def test_fewer_completions_than_asked_for_are_made_up() -> None:
 @pytest.mark.parametrize(
     ("fault", "error", "told"),
     [
-        ("400", ModelRefused, "Error code: 400 - a fault of 400 on demand"),
-        ("401", ModelUnavailable, "refused the key: check THE_KEY"),
-        ("404", ModelUnavailable, "no model 'stub' there: check served_name"),
-        ("html", ModelUnavailable, "no chat completion: check that the URL"),
+        ("400", ModelBlocked, "Error code: 400 - a fault of 400 on demand"),
+        ("401", ModelBlocked, "refused the key: check THE_KEY"),
+        ("404", ModelBlocked, "no model 'stub' there: check served_name"),
+        ("html", ModelBlocked, "no chat completion: check that the URL"),
         ("half", ModelUnavailable, "."),
         ("none", ModelUnavailable, "no chat completion"),
         ("abort", ModelUnavailable, r"broken off by the server \(abort\)"),
@@ -210,15 +219,35 @@ async def test_what_does_not_pass_is_one_line_without_the_key(fault: str, error:
     assert KEY not in line
 
 
+async def test_what_a_server_refuses_that_answered_before_is_a_matter_of_the_request() -> None:
+    server = stub()
+    async with server.serving() as url, opened() as models:
+        await ask(models, ref(url))
+        server.faults.append("400")
+        with pytest.raises(ModelRefused, match="a fault of 400 on demand"):
+            await ask(models, ref(url))
+
+
+async def test_a_page_from_a_server_that_spoke_before_is_a_matter_of_time() -> None:
+    server = stub()
+    async with server.serving() as url, opened() as models:
+        await ask(models, ref(url))
+        server.faults.extend(["html"] * 4)
+        with pytest.raises(ModelUnavailable) as raised:
+            await ask(models, ref(url))
+        assert not isinstance(raised.value, ModelBlocked)
+        assert len((await ask(models, ref(url))).completions) == 3
+
+
 async def test_a_key_that_is_not_set_is_named() -> None:
     async with opened() as models:
-        with pytest.raises(ModelUnavailable, match=r"model: \$THE_KEY is not set: put the key of http://x/v1 there"):
+        with pytest.raises(ModelBlocked, match=r"model: \$THE_KEY is not set: put the key of http://x/v1 there"):
             await ask(models, ref("http://x/v1", key_env="THE_KEY"))
 
 
 async def test_a_server_that_keeps_failing_is_left_alone_for_a_while_and_then_asked_by_one() -> None:
     now_s = 0.0
-    server = stub(faults=deque(["half"] * 6))
+    server = stub(faults=deque(["half"] * 24))
     models = HttpModels(no_versions, {}, clock_s=lambda: now_s)
     async with server.serving() as url:
         for _ in range(5):
@@ -226,10 +255,10 @@ async def test_a_server_that_keeps_failing_is_left_alone_for_a_while_and_then_as
                 await ask(models, ref(url))
         with pytest.raises(ModelUnavailable, match="left alone for a while after 5 failures"):
             await ask(models, ref(url))
-        assert server.calls["stub"] == 5
+        assert server.calls["stub"] == 5 * 4  # each was made four times
         now_s = 6.0
         outcomes = await asyncio.gather(*(ask(models, ref(url)) for _ in range(10)), return_exceptions=True)
-        assert server.calls["stub"] == 6
+        assert server.calls["stub"] == 6 * 4
         assert all(isinstance(outcome, ModelUnavailable) for outcome in outcomes)
         now_s = 60.0
         assert len((await ask(models, ref(url))).completions) == 3

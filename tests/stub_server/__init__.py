@@ -23,25 +23,29 @@ from aiohttp import web
 Say = Callable[[str, list[dict[str, str]], dict[str, Any]], Awaitable[list[str]]]  # model, messages, the whole request
 
 SLOW_S = 5.0
+FAULTS = ("slow", "429", "500", "cut", "half", "fewer", "more")
+HARMLESS = frozenset({"slow", "more"})  # a caller has its answer all the same; the others cost it one more request
 
 
 @dataclass
 class Stub:
     """`faults`: what befalls the next calls, one each, "" for nothing; after them a `share` of the calls, one of
-    `befall` by the seed. A fault is a status, or `cut` (the connection), `html`, `half` (of the JSON), `none`
-    or `fewer` (completions than asked for), `slow`, `abort` (the answer ends early). `key`: what callers must bring, if
+    `befall` by the seed. A fault is a status, or `cut` (the connection), `html`, `half` (of the JSON), `none`, `fewer`
+    or `more` (completions than asked for), `slow`, `abort` (the answer ends early). `key`: what callers must bring, if
     anything. `dev`: as under VLLM_SERVER_DEV_MODE=1, with endpoints that change the weights (`say` sees their folder in
     `weights`) and a prefix cache, which keeps whole answers."""
 
     say: Say
     key: str = ""
     models: tuple[str, ...] = ("stub",)
+    refuses: str = ""  # what is said to every request, with a 400, as by a server that has no chat template
     max_lora_rank: int = 16
     dev: bool = False
     share: float = 0.0
     befall: tuple[str, ...] = ("500", "429", "cut", "half")
     seed: int = 0
     retry_after: str = "0.01"
+    slow_s: float = SLOW_S
     faults: deque[str] = field(default_factory=deque)
     calls: Counter[str] = field(default_factory=Counter)  # requests by model
     befallen: Counter[str] = field(default_factory=Counter)
@@ -183,9 +187,11 @@ class Stub:
             return _error(401, "Incorrect API key provided: sk-wrong")
         if body["model"] not in (*self.models, *self.adapters):
             return _error(404, f"The model `{body['model']}` does not exist.")
+        if self.refuses:
+            return _error(400, self.refuses)
         fault = self._fault()
         if fault == "slow":
-            await asyncio.sleep(SLOW_S)
+            await asyncio.sleep(self.slow_s)
         if fault in ("500", "429", "400", "401", "404"):
             headers = {"Retry-After": self.retry_after} if fault == "429" else {}
             return _error(int(fault), f"a fault of {fault} on demand", headers)
@@ -195,10 +201,9 @@ class Stub:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
-        count = {"none": 0, "fewer": 1}.get(fault, body.get("n", 1))
         texts = await self._said(body)
-        completion = _completion(body, texts[:count])
-        if fault == "abort" or len(texts) < count:
+        completion = _completion(body, _so_many(texts, fault))
+        if fault == "abort" or len(texts) < body.get("n", 1):
             completion["choices"] = [{**choice, "finish_reason": "abort"} for choice in completion["choices"]]
         given = web.json_response(completion)
         if fault == "half":
@@ -230,6 +235,18 @@ class Stub:
             fault = self._random.choice(self.befall)
         self.befallen[fault] += bool(fault)
         return fault
+
+
+def _so_many(texts: list[str], fault: str) -> list[str]:
+    """Of one completion `fewer` is none."""
+    match fault:
+        case "none":
+            return []
+        case "fewer":
+            return texts[: min(1, len(texts) - 1)]
+        case "more":
+            return [*texts, *texts[:1]]
+    return texts
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bohdi_common.core.decide import decide, requests
 from bohdi_common.core.evolve import evolve
-from bohdi_common.core.state import Failure, RunState, Waits, canonical
+from bohdi_common.core.state import Failure, Next, RunState, Waits, canonical
 from bohdi_common.core.tree import ROOT
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
@@ -442,6 +442,42 @@ def test_a_step_that_was_wholly_unavailable_pauses_the_run_and_is_drawn_again_af
     loop.append([loop.event("run_resumed", {}, "resume")])
     assert loop.run().finished
     assert loop.state.counts["harvests"] == 2 * 2 * 12
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_what_a_person_must_mend_pauses_a_run_that_goes_well_else_and_costs_that_slot_alone(
+    lockstep: bool,
+) -> None:
+    wrong_key = True
+
+    def fails(request: Event) -> Failure | None:
+        asks = codec.kind_of(request) == "harvest_requested"
+        return Failure.BLOCKED if wrong_key and asks and request.slot == 3 else None
+
+    loop = Loop(World(fails=fails), closed_loop.settings(bandit={"lockstep": lockstep}))
+    state = loop.run()
+    assert (state.paused, state.round, state.step) == ("scripted", 0, 1)
+    wrong_key = False
+    loop.append([loop.event("run_resumed", {}, "resume")])
+    assert loop.run().finished
+    assert loop.state.counts["harvests"] == 2 * 2 * 12 - 1
+    assert loop.state.counts["unavailable"] == 1
+
+
+def test_a_training_that_a_person_must_mend_is_drawn_anew_in_its_round_under_a_name_of_its_own() -> None:
+    full_disk = True
+
+    def fails(request: Event) -> Failure | None:
+        return Failure.BLOCKED if full_disk and codec.kind_of(request) == "training_requested" else None
+
+    loop = Loop(World(fails=fails))
+    state = loop.run()
+    assert state.paused == "the training of r1 failed: scripted"
+    assert (state.round, state.next()) == (0, Next.TRAINING)
+    full_disk = False
+    loop.append([loop.event("run_resumed", {}, "resume")])
+    assert loop.run().finished
+    assert loop.state.versions == ["base", "r1.1", "r2"]
 
 
 def test_a_failed_training_leaves_the_target_and_the_run_goes_on() -> None:

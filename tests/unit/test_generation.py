@@ -8,7 +8,7 @@ import pytest
 
 from bohdi_common.core.state import Failure
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.models.port import ModelRef, ModelRefused, ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelRef, ModelRefused, ModelUnavailable
 from services.generation import styles
 from services.generation.handler import Generation
 from services.generation.near_duplicates import EarlierQuestions
@@ -121,6 +121,11 @@ def away(who: str, error: Exception, asking: bool = False) -> Says:
 async def test_a_source_that_is_away_or_refuses_takes_no_part(error: Exception) -> None:
     result, _ = await outcome(away("c", error))
     assert [answer.failed for answer in result.answers_written.answers] == ["", "", "", str(error)]
+
+
+async def test_a_source_that_a_person_must_mend_is_not_left_out() -> None:
+    with pytest.raises(ModelBlocked, match="the key is wrong"):
+        await outcome(away("c", ModelBlocked("the key is wrong")))
 
 
 async def test_without_the_target_there_is_nothing_to_learn_now() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.models.port import ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelUnavailable
 from services.judging.handler import Judging
 from tests.unit.script import Says, Script, request
 
@@ -134,11 +134,21 @@ async def test_a_judge_that_is_away_takes_no_part() -> None:
     assert result.harvest_judged.counted
 
 
+async def test_a_judge_that_a_person_must_mend_is_not_left_out() -> None:
+    def says(judge: str, prompt: str) -> str:
+        if judge == "a":
+            raise ModelBlocked("the key is wrong")
+        return "six"
+
+    with pytest.raises(ModelBlocked, match="the key is wrong"):
+        await outcome(says)
+
+
 async def test_with_every_judge_away_the_request_is_to_be_tried_again() -> None:
     def says(judge: str, prompt: str) -> str:
         raise ModelUnavailable("away")
 
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnavailable, match="no judge could be reached: away"):
         await outcome(says)
 
 

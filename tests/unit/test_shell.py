@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from bohdi_common.core.state import Failure
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.events.topics import DEAD, FEEDBACK, HARVEST_REQUESTS, TOPIC_OF_KIND, Topic
+from bohdi_common.events.topics import DEAD, FEEDBACK, HARVEST_REQUESTS, TOPIC_OF_KIND, TRAINING_REQUESTS, Topic
 from bohdi_common.log.port import LogFull, Record, Stored
-from bohdi_common.models.port import ModelRefused, ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelRefused, ModelUnavailable
 from bohdi_common.runtime.shell import Retries, Shell, failure_of
 from tests.unit.script import request
 
@@ -129,6 +129,20 @@ async def test_a_model_that_stays_away_makes_the_slot_unavailable() -> None:
     (failed,) = out.events
     assert (failed.harvest_failed.failure, failed.harvest_failed.reason) == (Failure.UNAVAILABLE, "gone")
     assert [record.topic for record in out.records] == [FEEDBACK.name]
+
+
+async def test_what_a_person_must_mend_is_not_asked_again() -> None:
+    out = await processed(request("harvest_requested", HARVEST), ModelBlocked("the key is wrong"))
+    (failed,) = out.events
+    assert out.calls == 1
+    assert (failed.harvest_failed.failure, failed.harvest_failed.reason) == (Failure.BLOCKED, "the key is wrong")
+
+
+async def test_a_training_that_no_server_takes_is_for_a_person_to_mend() -> None:
+    asked = request("training_requested", {"version": "r1"})
+    out = await processed(asked, ModelUnavailable("gone"), topic=TRAINING_REQUESTS, name="training")
+    assert out.calls == 1 + 3
+    assert out.events[0].training_failed.failure == Failure.BLOCKED
 
 
 async def test_a_model_that_refuses_makes_the_slot_rejected_without_another_try() -> None:

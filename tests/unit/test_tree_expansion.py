@@ -6,7 +6,7 @@ import pytest
 
 from bohdi_common.core.state import Failure
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.models.port import ModelRefused, ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelRefused, ModelUnavailable
 from services.tree_expansion.handler import TreeExpansion
 from tests.unit.script import Says, Script, request
 
@@ -108,8 +108,13 @@ async def test_a_source_that_is_away_takes_no_part() -> None:
     assert result.domains_sprouted.names[0].votes == 4
 
 
+async def test_a_source_that_a_person_must_mend_is_not_left_out() -> None:
+    with pytest.raises(ModelBlocked, match="the key is wrong"):
+        await outcome(without("b", ModelBlocked("the key is wrong")))
+
+
 async def test_with_every_source_away_the_request_is_to_be_tried_again() -> None:
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnavailable, match="could be reached for a proposal: away"):
         await outcome(without("abc", ModelUnavailable("away")))
 
 

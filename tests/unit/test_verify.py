@@ -70,6 +70,12 @@ APART = [{"name": name, "path": name} for name in ("x", "y")]
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "models away": {"away": 0.08},
+    "what a person must mend": {"away": 0.02, "blocked": 0.004},
+    "what a person must mend, in lockstep": {
+        "away": 0.02,
+        "blocked": 0.004,
+        "settings": settings(5, bandit={"lockstep": True}),
+    },
     "answers after they expired": {"away": 0.02, "withheld": 0.15},
     "a broker that delivers twice": {"away": 0.02, "twice": 0.1},
     "lockstep": {"settings": settings(5, bandit={"lockstep": True})},

@@ -97,6 +97,14 @@ class PromptSet:
         the question, between marks that stand in none of them."""
         return self._messages("verdict", question=question, candidates=list(candidates))
 
+    def shortest(self, writes: bool) -> list[list[Message]]:
+        """One short request of each kind: what does not take these takes none. `writes`: as a source is asked, which
+        also proposes, asks and judges; the target only answers."""
+        answer = self.ask_answer("Why?")
+        if not writes:
+            return [answer]
+        return [answer, self.ask_names((), (), 1), self.ask_question(("a", "b", "c")), self.ask_verdict("Why?", "ab")]
+
     def form(self, kind: Literal["propose", "question", "verdict"], most: int = 1) -> str:
         """The JSON schema of a reply, for servers that see to it; `most`: names, or candidates, there may be. Empty for
         models that were trained on forms of their own."""
