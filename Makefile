@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-others lint bench study rebirth simulate chaos outages real kafka kafka-jars proto lock clean
+.PHONY: help demo test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages real kafka kafka-jars proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,7 +20,7 @@ demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs
 	@$(BIN)/bohdi run configs/demo.yaml --dir $(DIR) --seed $(SEED)
 
 # Two at a time: each of the halves waits much for brokers, processes and disks.
-test: lint kafka-jars  ## lint, then all tests
+test: lint kafka-jars kube-tools  ## lint, then all tests
 	@$(MAKE) --no-print-directory -j2 test-integration test-others
 
 test-integration:
@@ -28,6 +28,12 @@ test-integration:
 
 test-others:
 	$(BIN)/python -m pytest --ignore=tests/integration
+
+test-deploy: kube-tools  ## the manifests alone: they render, are valid, agree with the code (part of make test)
+	$(BIN)/python -m pytest tests/deploy
+
+kube-tools: $(READY)
+	@tests/deploy/tools.sh $(VENV)
 
 lint: $(READY)   ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
@@ -71,7 +77,7 @@ lock: $(READY)   ## renew the pins in requirements/
 	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
 
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) .kafka .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .kafka .kube-tools .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@requirements/environment.sh $(VENV)

@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     """Reads a bare `=` as text, as YAML 1.2 does: some definitions list it among the operators."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
 
 
 def copy_kubernetes(packages: Path, to: Path) -> None:
@@ -29,7 +29,8 @@ def copy_kubernetes(packages: Path, to: Path) -> None:
     version = f"v{KUBERNETES}"
     to = to / f"{version}-standalone-strict"
     to.mkdir(parents=True)
-    for file in (packages / "kubernetes_validate" / "kubernetes-json-schema" / f"{version}-local-strict").glob("*.json"):
+    shipped = packages / "kubernetes_validate" / "kubernetes-json-schema" / f"{version}-local-strict"
+    for file in shipped.glob("*.json"):
         schema = json.loads(file.read_text(encoding="utf-8"))
         schema.pop("$id", None)
         text = json.dumps(schema).replace(_DEFINITIONS, Path(_DEFINITIONS).name)
@@ -57,7 +58,7 @@ def _write(spec: dict[str, Any], to: Path) -> None:
 
 
 def _strict(schema: dict[str, Any], root: bool = False) -> dict[str, Any]:
-    """Refuses fields that are not named, as the API server prunes them; what it takes as integer or text may be both."""
+    """Refuses fields that are not named, which the API server drops; what may be integer or text may be both."""
     if schema.pop("x-kubernetes-int-or-string", False):
         schema.pop("type", None)
         schema.setdefault("anyOf", [{"type": "integer"}, {"type": "string"}])
