@@ -29,7 +29,7 @@ test-integration:
 test-others:
 	$(BIN)/python -m pytest --ignore=tests/integration
 
-test-deploy: kube-tools  ## the manifests alone: they render, are valid, agree with the code (part of make test)
+test-deploy: kube-tools kafka-jars  ## the manifests alone: they render, are valid, agree with the code (part of make test)
 	$(BIN)/python -m pytest tests/deploy
 
 kube-tools: $(READY)

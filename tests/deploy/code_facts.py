@@ -57,7 +57,7 @@ def metrics() -> set[str]:
     for call in (node for tree in _trees() for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else ""
         if isinstance(name, str) and _METRIC.fullmatch(name):
-            kind = ast.unparse(call.func).rpartition(".")[2].removesuffix("MetricFamily")
+            kind = ast.unparse(call.func).rpartition(".")[2].removesuffix("MetricFamily").strip("_").capitalize()
             found |= {name.removesuffix("_total") + ending for ending in _ENDINGS.get(kind, ())} | {name}
     return found
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
 
 from bohdi_common.runtime.config import load
-from tests.deploy import checks, code_facts, network
+from tests.deploy import checks, code_facts, monitoring, network
 from tests.deploy.pods import of_kind, pods
 from tests.deploy.rendered import K8S, ROOT, Objects, everything, overlay
 
@@ -93,3 +94,24 @@ def test_the_shipped_run_on_model_servers_asks_servers_that_are_there() -> None:
         for entry in container.get("env", []) if entry["name"] == "MODEL"
     }  # fmt: skip
     assert names == {model.served_name or model.name for model in (*run.sources, run.target)}
+
+
+def test_the_rules_and_dashboards_that_are_applied_are_those_that_are_tested() -> None:
+    there = {name: (monitoring.FOLDER / name).read_text(encoding="utf-8") for name in monitoring.made()}
+    assert there == monitoring.made()
+
+
+def test_rules_and_dashboards_are_wrapped_for_the_cluster(tmp_path: Path) -> None:
+    (tmp_path / "dashboards").mkdir()
+    (tmp_path / "dashboards/fusion.json").write_text("{}")
+    (tmp_path / "rules.yaml").write_text("groups: [{name: a, rules: [{alert: A, expr: up == 0}]}]")
+    made = {name: yaml.safe_load(text) for name, text in monitoring.made(tmp_path).items()}
+    assert made["prometheus-rule.yaml"]["spec"]["groups"][0]["rules"] == [{"alert": "A", "expr": "up == 0"}]
+    assert made["kustomization.yaml"]["resources"] == ["presence.yaml", "prometheus-rule.yaml"]
+    assert made["kustomization.yaml"]["configMapGenerator"] == [
+        {
+            "name": "fusion",
+            "files": ["dashboards/fusion.json"],
+            "options": {"labels": {"grafana_dashboard": "1"}, "disableNameSuffixHash": True},
+        }
+    ]

@@ -113,11 +113,11 @@ def test_a_value_that_the_code_refuses(objects: Objects) -> None:
 
 
 def test_a_renamed_metric(objects: Objects) -> None:
-    rules = the(objects, "PrometheusRule", "bohdi")["spec"]["groups"][0]["rules"]
+    rules = the(objects, "PrometheusRule", "bohdi-presence")["spec"]["groups"][0]["rules"]
     rules.append({"alert": "Dead", "expr": 'sum by (pod) (rate(bohdi_dead_letters_total{pod=~"a.*"}[5m])) > 0'})
     assert checks.metrics(objects, {"bohdi_dead_letters_total"}) == []
     assert checks.metrics(objects, {"bohdi_dead_total"}) == [
-        "PrometheusRule/bohdi: Dead: nobody exports bohdi_dead_letters_total"
+        "PrometheusRule/bohdi-presence: Dead: nobody exports bohdi_dead_letters_total"
     ]
 
 
