@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,11 @@ def test_every_profile_of_skaffold_renders_the_overlay_of_its_name() -> None:
     assert {name: told["paths"] for name, told in profiles.items()} == {
         folder.name: [str(folder.relative_to(ROOT))] for folder in (K8S / "overlays").iterdir()
     }
+
+
+def test_every_profile_that_the_readme_names_is_there_and_the_other_way_round() -> None:
+    named = set(re.findall(r"-p ([a-z-]+)`", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert named == {it["name"] for it in SKAFFOLD["profiles"]}
 
 
 def test_what_skaffold_forwards_is_there() -> None:
