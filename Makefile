@@ -75,6 +75,7 @@ proto: $(READY)  ## generate the events' code from proto/
 lock: $(READY)   ## renew the pins in requirements/
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras \
 	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
+	requirements/images.sh $(VENV)
 
 clean:           ## remove the environment, caches and runs
 	rm -rf $(VENV) .kafka .kube-tools .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -101,7 +101,7 @@ def settings_of(broker: Enforcing, user: str) -> KafkaSettings:
 
 
 def test_the_job_makes_the_topics_and_a_service_may_not(broker: Enforcing) -> None:
-    with pytest.raises(LogError, match="Authorization"):
+    with pytest.raises(LogError, match="not let in"):
         Cluster(settings_of(broker, "judging")).create()
     Cluster(settings_of(broker, "topics")).create()
     assert Cluster(settings_of(broker, "run")).differences().differences == []
