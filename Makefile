@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-http test test-integration test-others lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus proto lock clean
+.PHONY: help demo demo-http test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in
 	@$(BIN)/python -W ignore -m tests.demo_http --seed $(SEED)
 
 # Two at a time: each of the halves waits much for brokers, processes and disks.
-test: lint kafka-jars prometheus  ## lint, then all tests
+test: lint kafka-jars prometheus kube-tools  ## lint, then all tests
 	@$(MAKE) --no-print-directory -j2 test-integration test-others
 
 test-integration:
@@ -31,6 +31,12 @@ test-integration:
 
 test-others:
 	$(BIN)/python -m pytest --ignore=tests/integration
+
+test-deploy: kube-tools kafka-jars  ## the manifests alone: they render, are valid, agree with the code (part of make test)
+	$(BIN)/python -m pytest tests/deploy
+
+kube-tools: $(READY)
+	@tests/deploy/tools.sh $(VENV)
 
 lint: $(READY)   ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
@@ -91,9 +97,10 @@ proto: $(READY)  ## generate the events' code from proto/
 lock: $(READY)   ## renew the pins in requirements/
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --all-extras \
 	    --python-version 3.11 --upgrade pyproject.toml -o requirements/dev.txt
+	requirements/images.sh $(VENV)
 
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) .kafka .prometheus .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .kafka .prometheus .kube-tools .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@requirements/environment.sh $(VENV)
