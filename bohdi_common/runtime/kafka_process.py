@@ -102,7 +102,7 @@ async def watch_lag(
                     await consumer.start()
                 ends = await consumer.end_offsets(list(places)) if places else {}
                 health.lag = {(p.topic, p.partition): max(0, end - places[p]) for p, end in ends.items()}
-            except (kafka_errors.KafkaError, OSError) as error:
+            except Exception as error:  # what only tells must end nothing
                 _log.info("the lag is not known: %s", type(error).__name__)
                 await _stopped(consumer)
                 consumer = None

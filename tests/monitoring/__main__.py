@@ -27,11 +27,11 @@ from tests.monitoring.show import results, watched, without_data
 FOLDER = Path("runs/watch").absolute()
 DEMO = Path("configs/demo.yaml")
 SERVED = "qwen"
-RUN_S, SOON_S = 900.0, 240.0
+RUN_S, SOON_S = 1800.0, 240.0
 
 
 def small(url: str) -> Config:
-    """The demo's configuration at a tenth of its size, with a budget, prices, and the source SERVED behind `url`."""
+    """The demo's configuration small, with a budget, prices, and SERVED behind `url`."""
     told = configs.load(DEMO)
     sources: list[dict[str, Any]] = [source.model_dump(mode="json", exclude_defaults=True) for source in told.sources]
     served = next(source for source in sources if source["name"] == SERVED)
@@ -39,8 +39,8 @@ def small(url: str) -> Config:
     served |= {"adapter": "http", "urls": [url], "price_prompt": 0.5, "price_completion": 1.5}
     overrides = {
         "sources": sources,
-        "bandit": {"rounds": 3, "steps": 2, "slots": 40, "rehearsal_questions": 120},
-        "training": {"passes": 4.0},
+        "bandit": {"rounds": 3, "steps": 2, "slots": 24, "rehearsal_questions": 48},
+        "training": {"passes": 3.0},
         "evaluation": None,
         "budget": {"tokens": 5_000_000, "harvests": 400},
     }

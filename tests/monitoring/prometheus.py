@@ -30,7 +30,7 @@ _SCRAPE_S = 1
 _SOON_S = 2
 _READY_S = 60.0
 _POLL_S = 0.5
-_POINTS = 400
+_POINTS = 150
 _SWITCH_SCRAPES = 20  # of the first recording, before the second: rates are of something
 
 
