@@ -115,6 +115,12 @@ def test_the_policy_of_the_run_itself_has_all_harvests_at_equal_weight() -> None
     assert found.value == pytest.approx(found.recorded, abs=0.1)
 
 
+def test_the_further_a_policy_is_from_the_runs_own_the_fewer_harvests_its_estimate_is_worth() -> None:
+    log = run(3).log
+    near, far = (estimate(log, policy(said)) for said in ("sharpness=1", "sharpness=inf"))
+    assert far.harvests == near.harvests > near.effective > far.effective
+
+
 def test_what_the_draws_do_not_reach_is_refused() -> None:
     loop = run(2, sharpness=200.0, rounds=4)
     found = estimate(loop.log, policy("uniform"))
