@@ -70,7 +70,7 @@ def known_names(asked: Iterable[SproutRequested]) -> dict[str, frozenset[str]]:
 
 
 def valid(output: Mapping[str, Any], prompt: prompts.PromptSet, known: Collection[str] = ()) -> list[str]:
-    """What of an output passes: names, none of which is `known`, a question, or a vote: an answer's number or `none`."""
+    """What of an output passes: names, none of which is `known`, a question, or a vote: an answer's number or none."""
     said = output["said"]
     match output["kind"]:
         case "propose":
