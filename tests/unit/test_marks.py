@@ -5,6 +5,7 @@ import re
 import unicodedata
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,13 @@ def test_a_text_that_holds_every_short_mark_gets_a_longer_one() -> None:
 def test_the_same_texts_have_the_same_mark_and_one_other_letter_another() -> None:
     assert mark(["a", "b"]) == mark(["a", "b"])
     assert len({mark(["a", "b"]), mark(["b", "a"]), mark(["ab", ""]), mark(["a", "c"])}) == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "position"), [("4fktj", 3), ("[2fktj]", 1), ("2nd", None), ("2fktjs", None), ("1 fktj or 2fktj", None)]
+)
+def test_a_number_with_its_mark_glued_to_it_is_a_vote(reply: str, position: int | None) -> None:
+    assert CHAT.read_verdict(reply, ["a", "b", "c", "d"]) == position
 
 
 def test_the_prompt_sets_before_stay_as_they_were() -> None:

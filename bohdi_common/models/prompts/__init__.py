@@ -20,7 +20,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from bohdi_common.models.port import Message
 from bohdi_common.models.prompts import readers
-from bohdi_common.models.prompts.marks import mark
+from bohdi_common.models.prompts.marks import mark, unglued
 
 _FOLDER = Path(__file__).parent
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
@@ -132,7 +132,7 @@ class PromptSet:
         """Position in `candidates` of the answer that the judge chose; None is an abstention, as is whatever cannot
         be read."""
         if self.verdict_reply == "number":
-            return readers.verdict(text, candidates)
+            return readers.verdict(unglued(text), candidates)
         return next((i for i, c in enumerate(candidates) if c == text.strip()), None)
 
     def says_none_right(self, text: str) -> bool:

@@ -3,6 +3,7 @@ begin another. Pure."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from bohdi_common.core.ids import derived_id
 
 _LETTERS = "bcdfghjkmnpqrtvwxz"  # no vowel: no word
 _SHORTEST = 4
+_GLUED = re.compile(rf"(?<=\d)(?=[{_LETTERS}]{{{_SHORTEST},}}(?!\w))")
 _TRIES = 64
 
 
@@ -24,6 +26,11 @@ def mark(texts: Sequence[str]) -> str:
             return drawn
     # A text of N letters holds at most N of the 18^19 marks of the longest kind, and a megabyte would have to hit it.
     raise AssertionError(f"every one of {_TRIES} marks stands in a text")
+
+
+def unglued(reply: str) -> str:
+    """A judge's reply with a number apart from a mark that it wrote against it: `4 fktj` for `4fktj`."""
+    return _GLUED.sub(" ", reply)
 
 
 def _drawn(digits: str, length: int) -> str:
