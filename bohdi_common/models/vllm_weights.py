@@ -62,7 +62,10 @@ def _place(version: str) -> int:
 async def name_of(client: AsyncOpenAI) -> str:
     """What the server calls its weights. Raises NotChanged for a server that has no name for them, and what the client
     raises."""
-    return str((await _request(client, "GET", "/weight_info"))["weight_version"])
+    told = await _request(client, "GET", "/weight_info")
+    if not isinstance(told, dict) or "weight_version" not in told:
+        raise NotChanged("does not say which weights it has: check that the URL is that of a vLLM")
+    return str(told["weight_version"])
 
 
 async def change(client: AsyncOpenAI, model: ModelRef, folder: Path, lock: Path, back: bool = False) -> str:
