@@ -106,7 +106,7 @@ async def _changed(client: AsyncOpenAI, model: ModelRef, folder: Path) -> str:
 
 async def _read_in(client: AsyncOpenAI, folder: Path) -> None:
     """Where a folder cannot be read, vLLM may go on with the old weights, or its engine ends and the server with it."""
-    call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+    call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder.absolute())}}
     try:
         await _request(client, "POST", "/collective_rpc", call)
     except (openai.InternalServerError, openai.APIConnectionError) as error:

@@ -39,9 +39,12 @@ def target(version: str, *urls: str, run: str = "run") -> ModelRef:
     return ModelRef("target", version, run, endpoint=Endpoint(urls, "stub", reloads=True))
 
 
-async def test_a_version_is_read_by_every_server_before_it_counts_as_served(versions: Path) -> None:
+async def test_a_version_is_read_by_every_server_from_its_whole_path_before_it_counts_as_served(
+    versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = server(), server()
-    async with one.serving() as first, other.serving() as second, opened(versions) as models:
+    monkeypatch.chdir(versions)
+    async with one.serving() as first, other.serving() as second, opened(Path()) as models:
         at = (first, second)
         assert (await ask(models, target("base", *at))).completions[0].text == "stub by its start"
         await models.serve(target("r1", *at), target("base", *at))
