@@ -30,7 +30,7 @@ def served_name(model: ModelRef) -> str:
 async def load(client: AsyncOpenAI, name: str, folder: Path) -> None:
     """Makes the server answer for `name` with the adapter in `folder`; one that it has already stays. Raises what the
     client raises."""
-    body = {"lora_name": name, "lora_path": str(folder)}
+    body = {"lora_name": name, "lora_path": str(folder.absolute())}
     try:
         await client.post("/load_lora_adapter", cast_to=str, body=body, options={"timeout": _LOAD_S})
     except openai.BadRequestError as error:

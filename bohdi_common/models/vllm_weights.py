@@ -62,7 +62,10 @@ def _place(version: str) -> int:
 async def name_of(client: AsyncOpenAI) -> str:
     """What the server calls its weights. Raises NotChanged for a server that has no name for them, and what the client
     raises."""
-    return str((await _request(client, "GET", "/weight_info"))["weight_version"])
+    told = await _request(client, "GET", "/weight_info")
+    if not isinstance(told, dict) or "weight_version" not in told:
+        raise NotChanged("does not say which weights it has: check that the URL is that of a vLLM")
+    return str(told["weight_version"])
 
 
 async def change(client: AsyncOpenAI, model: ModelRef, folder: Path, lock: Path, back: bool = False) -> str:
@@ -103,7 +106,7 @@ async def _changed(client: AsyncOpenAI, model: ModelRef, folder: Path) -> str:
 
 async def _read_in(client: AsyncOpenAI, folder: Path) -> None:
     """Where a folder cannot be read, vLLM may go on with the old weights, or its engine ends and the server with it."""
-    call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+    call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder.absolute())}}
     try:
         await _request(client, "POST", "/collective_rpc", call)
     except (openai.InternalServerError, openai.APIConnectionError) as error:

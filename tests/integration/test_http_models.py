@@ -147,6 +147,16 @@ async def test_a_version_is_loaded_on_every_server_and_those_before_the_last_are
     assert said.completions[0].text == "stub-run-r3 says hello"
 
 
+async def test_a_server_that_stands_elsewhere_is_told_the_whole_path(
+    versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = stub()
+    monkeypatch.chdir(versions.parent)
+    async with server.serving() as url, opened(versions.relative_to(versions.parent)) as models:
+        await models.serve(target("r1", url), target("base", url))
+    assert server.adapters == {"stub-run-r1": versions / "r1"}
+
+
 async def test_a_server_that_was_started_again_is_given_its_version_by_whoever_asks(versions: Path) -> None:
     server = stub()
     async with server.serving() as url, opened(versions) as models:

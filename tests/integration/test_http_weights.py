@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from bohdi_common.models import vllm_weights
 from bohdi_common.models.port import Endpoint, ModelRef, ModelUnavailable
@@ -38,9 +39,12 @@ def target(version: str, *urls: str, run: str = "run") -> ModelRef:
     return ModelRef("target", version, run, endpoint=Endpoint(urls, "stub", reloads=True))
 
 
-async def test_a_version_is_read_by_every_server_before_it_counts_as_served(versions: Path) -> None:
+async def test_a_version_is_read_by_every_server_from_its_whole_path_before_it_counts_as_served(
+    versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = server(), server()
-    async with one.serving() as first, other.serving() as second, opened(versions) as models:
+    monkeypatch.chdir(versions)
+    async with one.serving() as first, other.serving() as second, opened(Path()) as models:
         at = (first, second)
         assert (await ask(models, target("base", *at))).completions[0].text == "stub by its start"
         await models.serve(target("r1", *at), target("base", *at))
@@ -145,6 +149,16 @@ async def test_a_server_that_cannot_change_its_weights_is_one_line_with_the_mend
         with pytest.raises(ModelUnavailable, match=r"could not read the weights in .*absent: it must see that folder"):
             await models.serve(target("absent", url), target("base", url))
         assert (await ask(models, target("base", url))).completions[0].text == "stub by base"
+
+
+async def test_a_server_of_another_kind_that_says_200_to_anything_is_told_of(versions: Path) -> None:
+    class Welcoming(Stub):
+        async def _weight_info(self, request: web.Request) -> web.Response:
+            return web.Response(text="<html>Welcome!</html>", content_type="text/html")
+
+    async with Welcoming(server().say, dev=True).serving() as url, opened(versions) as models:
+        with pytest.raises(ModelUnavailable, match="does not say which weights it has"):
+            await ask(models, target("base", url))
 
 
 async def test_the_weights_of_another_run_are_left_alone(versions: Path) -> None:

@@ -60,7 +60,7 @@ class VllmServer:
     def start(self) -> None:
         """Starts it in a process group of its own; `wait` says when it answers."""
         self.starts += 1
-        command = ["nice", "-n", "5", str(self.python), "-m", "vllm.entrypoints.openai.api_server"]
+        command = ["nice", "-n", "1", str(self.python), "-m", "vllm.entrypoints.openai.api_server"]
         command += [
             "--model",
             str(self.folder),
