@@ -53,6 +53,13 @@ def load_model(folder: Path, dtype: torch.dtype, base: Path | None = None) -> An
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
 
+def skeleton(folder: Path) -> Any:
+    """The model that `folder` configures, without weights: every parameter is on torch's meta device. Raises ValueError
+    when transformers knows no causal language model of that kind."""
+    with _LOADING, _named(folder), torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
+
+
 def load_adapted(folder: Path, dtype: torch.dtype, base: Path | None, *, trainable: bool) -> Any:
     """The model of `base` with the adapter of `folder` on it, apart. Raises ValueError for what does not load."""
     if base is None or is_adapter(base):
