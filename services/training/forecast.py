@@ -2,8 +2,8 @@
 
 It counts what this project's trainer does, not what a trainer could do: every weight is trained in float32 by AdamW or
 Muon; on a GPU the arithmetic is bfloat16 (autocast) and every layer is computed again on the way back (gradient
-checkpointing), on a CPU neither; TRL's head never holds the logits of a whole pass, only a tile of them. docs/forecast.md
-has what was measured beside it.
+checkpointing), on a CPU neither; TRL's head never holds the logits of a whole pass, only a tile of them.
+docs/forecast.md has what was measured beside it.
 
 - Optimizer: AdamW keeps two moments of each weight (Kingma and Ba, arXiv 1412.6980), Muon one.
 - Activations: what autograd keeps of a decoder layer for the way back, counted operation by operation as in Korthikanti
@@ -21,7 +21,9 @@ from dataclasses import dataclass
 _FLOAT32, _BFLOAT16 = 4, 2
 # Of TRL's head (trl/kernels/chunked_logprob.py): logits of so many tokens and words exist at once.
 _TILE_TOKENS, _TILE_WORDS = 4_096, 32_768
-_TILE_COPIES = 3  # the tile, its exponentials, and the product that is added to a gradient
+# What a CPU makes of a tile on the way back, each as large and float32: logits twice, logarithms, probabilities, the
+# gradient, two steps of its sum, and a truth value for each. A GPU works in the tile itself.
+_TILE_COPIES_ON_CPU = 7.25
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,9 @@ def layer_bytes(shape: Shape, plan: Plan) -> int:
 def _head(shape: Shape, plan: Plan) -> int:
     """A tile of logits and the gradients of the last hidden states; that of the head's own weights is a second one
     until it is added to the first."""
-    unit = _BFLOAT16 if plan.on_gpu else _FLOAT32
-    tile = min(plan.tokens, _TILE_TOKENS) * _TILE_WORDS * unit
-    words = min(shape.vocabulary, _TILE_WORDS)
-    further = (_TILE_COPIES - 1) * min(plan.tokens, _TILE_TOKENS) * words * unit
+    tokens, words = min(plan.tokens, _TILE_TOKENS), min(shape.vocabulary, _TILE_WORDS)
+    tile = tokens * _TILE_WORDS * (_BFLOAT16 if plan.on_gpu else _FLOAT32)
+    further = 0 if plan.on_gpu else round(_TILE_COPIES_ON_CPU * tokens * words * _FLOAT32)
     hidden = 2 * _FLOAT32 * shape.hidden * plan.tokens
     weights = 0 if plan.lora_rank else _FLOAT32 * shape.hidden * shape.vocabulary
     return tile + further + hidden + weights

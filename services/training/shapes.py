@@ -53,8 +53,4 @@ def _layers(model: Any) -> Any:
 
 def _matrices(layer: nn.Module) -> list[tuple[int, int]]:
     """(rows out, columns in) of all that multiplies a token in the layer."""
-    return [
-        (part.weight.shape[0], part.weight.shape[1])
-        for part in layer.modules()
-        if getattr(part, "weight", None) is not None and part.weight.ndim == 2
-    ]
+    return [(part.out_features, part.in_features) for part in layer.modules() if isinstance(part, nn.Linear)]

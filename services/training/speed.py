@@ -8,6 +8,8 @@ import torch
 
 _SIDE_ON_CPU, _SIDE_ON_GPU = 1024, 8192
 _TURNS = 5
+# Of the product's speed what a training reaches: docs/forecast.md.
+SHARE_OF_PRODUCT = 0.3
 
 
 def operations_per_second() -> float:
