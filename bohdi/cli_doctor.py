@@ -64,7 +64,7 @@ def _plain(ahead: Ahead) -> dict[str, Any]:
 
 
 def _forecast(most: Ahead, about: Ahead | None) -> Table:
-    table = Table("the whole run", "at most", *(["with texts as long as here"] if about else []), box=None)
+    table = Table("the whole run", "at most", *(["with texts as in the burst"] if about else []), box=None)
     columns = [most, *([about] if about else [])]
     rows = {
         "calls": [f"{ahead.calls:,.0f}" for ahead in columns],

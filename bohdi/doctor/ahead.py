@@ -15,20 +15,23 @@ from bohdi_common.core.decide import examples_of
 from bohdi_common.core.state import Rules
 from bohdi_common.runtime.config import Config
 
-# Sprout requests for each slot drawn: high in the first steps, then falling. docs/forecast.md has what was seen.
-SPROUTS_PER_SLOT = 0.5
+# Sprout requests for each slot drawn. In the demo one slot in four waits for one; those that wait under one node share
+# it, which leaves 1 in 25. A tree that never ends growing wants more. docs/forecast.md has what was seen.
+SPROUTS_AT_MOST, SPROUTS_SHARED = 0.25, 0.04
 _MILLION, _HOUR_S = 1e6, 3600.0
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of what models write, and of the requests around it, by kind of request."""
+    """Tokens of what models write, and of the requests `around` it by kind of request; `sprouts`: requests for names,
+    for each slot."""
 
     question: float
     answer: float
     proposal: float
     verdict: float
     around: Mapping[str, float]
+    sprouts: float = SPROUTS_AT_MOST
 
 
 @dataclass
@@ -90,7 +93,7 @@ def ahead(
         total.ask(source.name, "answer", harvests, lengths.question, lengths.answer)
         if config.bandit.grow:
             written = config.sprout.samples * lengths.proposal
-            total.ask(source.name, "proposal", SPROUTS_PER_SLOT * harvests, 0, written)
+            total.ask(source.name, "proposal", lengths.sprouts * harvests, 0, written)
     total.ask(config.target.name, "answer", harvests + rehearsals, lengths.question, lengths.answer)
     shown = lengths.question + (len(config.sources) + 1) * lengths.answer
     orders = 2 if config.judging.both_orders else 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bohdi.doctor import asked, contexts, folders, machine, servers, speed
-from bohdi.doctor.ahead import Ahead, Lengths, ahead, at_most
+from bohdi.doctor.ahead import SPROUTS_SHARED, Ahead, Lengths, ahead, at_most
 from bohdi.doctor.finding import Finding
 from bohdi.run_folder import resolved
 from bohdi_common.core import budget
@@ -137,19 +137,26 @@ class Examination:
         longest = at_most(self.config, around)
         most = ahead(self.config, rules, longest, tokens_s, self.training_tokens_s)
         likely = _measured(longest, self.speeds)
-        about = ahead(self.config, rules, likely, tokens_s, self.training_tokens_s) if likely != longest else None
+        about = ahead(self.config, rules, likely, tokens_s, self.training_tokens_s) if self.speeds else None
         self._tell(_caps(self.config, most))
         return most, about
 
 
 def _measured(longest: Lengths, speeds: Mapping[str, speed.Speed]) -> Lengths:
-    """Questions and answers as long as the burst's, on average over the models, where they ended by themselves."""
+    """Texts as long as the burst's, on average over the models, where they ended by themselves."""
 
     def mean(kind: str, otherwise: float) -> float:
         known = [measured.lengths[kind] for measured in speeds.values() if kind in measured.lengths]
         return sum(known) / len(known) if known else otherwise
 
-    return replace(longest, question=mean("question", longest.question), answer=mean("answer", longest.answer))
+    return replace(
+        longest,
+        question=mean("question", longest.question),
+        answer=mean("answer", longest.answer),
+        proposal=mean("proposal", longest.proposal),
+        verdict=mean("verdict", longest.verdict),
+        sprouts=SPROUTS_SHARED,
+    )
 
 
 def _around(config: Config) -> dict[str, float]:

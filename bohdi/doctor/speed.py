@@ -10,18 +10,20 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bohdi.doctor.asked import asked_of
 from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, Message, ModelRef, ModelRefused, ModelUnavailable, Sampling
 from bohdi_common.runtime.config import Config, Model
 
-AT_ONCE = 8
+AT_ONCE = 8  # of each kind
 LONGEST_TOKENS = 128  # of a text: longer ones tell nothing more of the speed
 _QUESTION = "Which river flows through both Vienna and Budapest, and into which sea?"
 _DOMAIN = ("Geography", "Europe", "Rivers")
+_ANSWERS = ("The Danube, into the Black Sea.", "The Rhine, into the North Sea.", "The Elbe.", "I cannot say.")
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,21 @@ class Speed:
 
 
 def requests_of(config: Config, model: Model) -> list[Request]:
-    """A question of a source, and an answer of whoever answers. Judges are asked for one too: their speed counts."""
-    prompt, harvest = prompts.load(config.prompts), config.harvest
-    asked = [
-        Request("answer", prompt.ask_answer(_QUESTION), min(harvest.answer_max_tokens, LONGEST_TOKENS),
-                model.temperature_answer, harvest.answer_top_p)
-    ]  # fmt: skip
-    if model in config.sources:
-        asked.append(
-            Request("question", prompt.ask_question(_DOMAIN), min(harvest.question_max_tokens, LONGEST_TOKENS),
-                    model.temperature_question, harvest.question_top_p)
-        )  # fmt: skip
-    return asked
+    """One of each kind that the model gets in a run, with its settings, but no longer than is good for a burst."""
+    prompt, harvest, sprout, judging = prompts.load(config.prompts), config.harvest, config.sprout, config.judging
+    candidates = _ANSWERS[: len(config.sources) + 1]
+    every = {
+        "answer": Request("answer", prompt.ask_answer(_QUESTION), harvest.answer_max_tokens, model.temperature_answer,
+                          harvest.answer_top_p),
+        "question": Request("question", prompt.ask_question(_DOMAIN), harvest.question_max_tokens,
+                            model.temperature_question, harvest.question_top_p),
+        "proposal": Request("proposal", prompt.ask_names(_DOMAIN[:1], [], config.bandit.sprout_names),
+                            sprout.max_tokens, model.temperature_proposal, sprout.top_p),
+        "verdict": Request("verdict", prompt.ask_verdict(_QUESTION, candidates), judging.max_tokens,
+                           model.temperature_verdict, judging.top_p),
+    }  # fmt: skip
+    wanted = [asked.kind for asked in asked_of(config, model)]
+    return [replace(every[kind], max_tokens=min(every[kind].max_tokens, LONGEST_TOKENS)) for kind in wanted]
 
 
 async def burst(models: ChatModels, model: ModelRef, asked: Sequence[Request], at_once: int) -> Speed:

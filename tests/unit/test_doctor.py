@@ -97,6 +97,11 @@ def test_calls_and_tokens_are_those_of_the_run() -> None:
     assert tuple(found.spent) == budget.CAPS
 
 
+def test_a_tree_that_grows_costs_proposals_of_every_source() -> None:
+    grown = config(bandit=config().bandit.model_dump() | {"grow": True})
+    assert looked_ahead(grown, replace(LENGTHS, sprouts=0.5)).calls - looked_ahead(config()).calls == 2 * 30
+
+
 def test_both_orders_and_more_verdicts_multiply_what_judges_are_asked() -> None:
     once = looked_ahead(config())
     sixfold = looked_ahead(config(judging={"both_orders": True, "verdicts": 3}))
