@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_analysis, cli_dead, cli_models, cli_topics
+from bohdi import cli_analysis, cli_dead, cli_doctor, cli_models, cli_topics
 from bohdi import figures as figs
 from bohdi.cli_shared import Dir, Json, Kafka, Metrics, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
@@ -45,7 +45,7 @@ class Exit(IntEnum):
     """Exit codes of every command."""
 
     DONE = 0
-    PROBLEMS = 1  # verify or replay found something, or the harness gave no scores
+    PROBLEMS = 1  # verify, replay or doctor found something, or the harness gave no scores
     MISTAKE = 2  # a configuration, argument or folder that cannot be used
     PAUSED = 3  # the run cannot go on by itself; its reason was printed
     LOG = 4  # the log cannot be used: damaged, of a newer version, in use, or the disk is full
@@ -56,8 +56,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Fuses several source LLMs into one target LLM. Exit codes: 0 done, 1 verify found problems, 2 a mistake in "
-    "the input, 3 the run paused, 4 the log cannot be used, 130 interrupted (resume goes on).",
+    help="Fuses several source LLMs into one target LLM. Exit codes: 0 done, 1 verify or doctor found problems, "
+    "2 a mistake in the input, 3 the run paused, 4 the log cannot be used, 130 interrupted (resume goes on).",
 )
 microworld_app = typer.Typer(no_args_is_help=True, help="The test bed that is shipped: four tiny models.")
 app.add_typer(microworld_app, name="microworld")
@@ -65,6 +65,7 @@ app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_dead.app, name="dead")
 app.add_typer(cli_models.app)
 app.add_typer(cli_analysis.app)
+app.add_typer(cli_doctor.app)
 
 
 def main() -> None:

@@ -23,8 +23,13 @@ def spend(state: RunState, event: Any, resumed: bool) -> None:
     for used in event.usage:
         state.spent_tokens += used.prompt_tokens + used.completion_tokens
         price = state.rules.prices.get(used.model) if state.rules else None
-        if price:  # per million tokens: tokens times price are millionths
-            state.spent_micros += round(used.prompt_tokens * price[0] + used.completion_tokens * price[1])
+        if price:
+            state.spent_micros += cost_micros(price, used.prompt_tokens, used.completion_tokens)
+
+
+def cost_micros(price: tuple[float, float], prompt_tokens: float, completion_tokens: float) -> int:
+    """What tokens cost at a price of prompts and of completions, per million: tokens times price are millionths."""
+    return round(prompt_tokens * price[0] + completion_tokens * price[1])
 
 
 def allow(state: RunState, budget: Any) -> None:

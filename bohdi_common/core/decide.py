@@ -269,13 +269,17 @@ def _averaged_with(state: RunState, rules: Rules) -> list[str]:
 def _examples(state: RunState, rules: Rules) -> int:
     """How many samples a training sees: a given number (the paper's e x M; growing by round with `ramp`), or `passes`
     over the pairs in store on top of the rehearsal, in whole batches; bounded. 0 when there is no pair."""
-    pairs = state.pair_count
+    return examples_of(rules, state.round, state.pair_count, rehearsed=bool(state.rehearsals))
+
+
+def examples_of(rules: Rules, round_: int, pairs: int, *, rehearsed: bool) -> int:
+    """The same from what it follows from: the round, the pairs in store, whether anything was rehearsed."""
     if not pairs:
         return 0
     if not rules.passes:
-        ramp = 2 * (state.round + 1) / (rules.rounds + 1) if rules.ramp else 1
+        ramp = 2 * (round_ + 1) / (rules.rounds + 1) if rules.ramp else 1
         return min(round(rules.examples * ramp), rules.max_examples)
-    share = rules.rehearsal_share if state.rehearsals else 0.0
+    share = rules.rehearsal_share if rehearsed else 0.0
     batches = math.ceil(rules.passes * pairs / (1 - share) / rules.batch)
     return min(batches * rules.batch, rules.max_examples)
 

@@ -150,6 +150,17 @@ class HttpModels:
             raise self._told(server, model, endpoint, error) from None
         return ""
 
+    async def listed(self, model: ModelRef) -> dict[str, int | None]:
+        """All that the first of the model's servers answers for, with the longest sequence in tokens where it tells.
+        Raises ModelUnavailable or ModelRefused."""
+        if model.endpoint is None:
+            raise ModelRefused(f"{model.name}: no endpoint was named for it")
+        server = self._opened(model, model.endpoint, model.endpoint.urls[0])
+        try:
+            return await vllm.contexts(server.client)
+        except Exception as error:
+            raise self._told(server, model, model.endpoint, error) from None
+
     async def close(self) -> None:
         """See the port."""
         self._closed = True

@@ -22,6 +22,14 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
+# Before a chat template that refuses a system message: it becomes the beginning of the message after it.
+_SYSTEM_IN_FIRST = (
+    "{%- if messages | length > 1 and messages[0]['role'] == 'system' -%}"
+    "{%- set messages = [{'role': messages[1]['role'], 'content': messages[0]['content'] + '\\n\\n' "
+    "+ messages[1]['content']}] + messages[2:] -%}"
+    "{%- endif -%}"
+)
+
 # from_pretrained swaps parts of torch while it builds a model: two at once left one of them without its weights, or
 # with a head that was no longer tied to its embedding.
 _LOADING = threading.Lock()
@@ -44,15 +52,27 @@ def check(folder: Path, asked: Iterable[list[Message]] = ()) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of `folder`, padding on the left, with a pad token. Raises ValueError when there is none, or one
-    without a chat template."""
+    """The tokenizer of `folder`, padding on the left, with a pad token and a chat template that takes a system message.
+    Raises ValueError when there is none, or one without a chat template."""
     with _named(folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.chat_template is None:
         raise ValueError(f"{folder}: the tokenizer has no chat template; save one with it")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if not _takes_system(tokenizer):
+        tokenizer.chat_template = _SYSTEM_IN_FIRST + tokenizer.chat_template
     return tokenizer
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    """Whether the chat template has a place for a system message. Gemma 2's has none and refuses it."""
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    try:
+        tokenizer.apply_chat_template(messages, tokenize=False)
+    except TemplateError:
+        return False
+    return True
 
 
 def load_model(folder: Path, dtype: torch.dtype, base: Path | None = None) -> Any:
@@ -62,6 +82,13 @@ def load_model(folder: Path, dtype: torch.dtype, base: Path | None = None) -> An
         return load_adapted(folder, dtype, base, trainable=False).merge_and_unload()
     with _LOADING, _named(folder):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+def skeleton(folder: Path) -> Any:
+    """The model that `folder` configures, without weights: every parameter is on torch's meta device. Raises ValueError
+    when transformers knows no causal language model of that kind."""
+    with _LOADING, _named(folder), torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
 
 
 def load_adapted(folder: Path, dtype: torch.dtype, base: Path | None, *, trainable: bool) -> Any:

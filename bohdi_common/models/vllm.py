@@ -49,3 +49,12 @@ async def unload(client: AsyncOpenAI, name: str) -> None:
 async def names(client: AsyncOpenAI) -> list[str]:
     """All that the server answers for. Raises what the client raises."""
     return [model.id async for model in client.models.list()]
+
+
+async def contexts(client: AsyncOpenAI) -> dict[str, int | None]:
+    """The same, each with the longest sequence in tokens that it takes, which vLLM tells and others may not. Raises
+    what the client raises, and ValueError for what is no list of models."""
+    try:
+        return {model.id: getattr(model, "max_model_len", None) async for model in client.models.list()}
+    except (AttributeError, TypeError):
+        raise ValueError("the answer is no list of models: check that the URL ends in /v1 of such a server") from None

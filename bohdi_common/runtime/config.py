@@ -371,7 +371,18 @@ _PRESETS = {"paper": PAPER, "chat": CHAT}
 
 
 def load(file: Path, overrides: dict[str, Any] | None = None) -> Config:
-    """The configuration in `file`. `overrides` are laid over it (a nested dict). Raises BadConfig."""
+    """The configuration in `file`, laid over the one beside it that it `extends`, if it does. `overrides` are laid over
+    both (a nested dict). Raises BadConfig."""
+    raw = _read(file)
+    if "extends" in raw:
+        base = raw.pop("extends")
+        if not isinstance(base, str) or base != Path(base).name:
+            raise BadConfig(f"{file}: extends: not the name of a file in the same folder: {base!r}")
+        raw = _laid_over(_read(file.parent / base), raw)
+    return parse(_laid_over(raw, overrides or {}), str(file))
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -382,7 +393,7 @@ def load(file: Path, overrides: dict[str, Any] | None = None) -> Config:
         raise BadConfig(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise BadConfig(f"{file}: not a mapping of settings: see configs/demo.yaml for an example")
-    return parse(_laid_over(raw, overrides or {}), str(file))
+    return raw
 
 
 def parse(raw: dict[str, Any], where: str) -> Config:

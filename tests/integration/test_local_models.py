@@ -298,3 +298,14 @@ def test_batches_hold_to_both_bounds_and_keep_like_lengths_together() -> None:
         assert len(batch) * (max(len(row.prompt) for row in batch) + 8) <= 400
     lengths = [len(row.prompt) for batch in made for row in batch]
     assert lengths == sorted(lengths)
+
+
+def test_a_template_without_a_place_for_a_system_message_has_it_in_the_first_turn(folders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(folders["one"])
+    system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 1 plus 2?"}
+    answer = {"role": "assistant", "content": "3"}
+    for turns in ([user], [user, answer, user]):
+        folded = [{"role": "user", "content": f"Be brief.\n\n{user['content']}"}, *turns[1:]]
+        told = tokenizer.apply_chat_template([system, *turns], tokenize=False, add_generation_prompt=True)
+        assert told == tokenizer.apply_chat_template(folded, tokenize=False, add_generation_prompt=True)
+        assert "Be brief." in told

@@ -41,6 +41,7 @@ class Stub:
     refuses: str = ""  # what is said to every request, with a 400, as by a server that has no chat template
     max_lora_rank: int = 16
     dev: bool = False
+    context: int = 0  # that the list of models tells; 0: it does not
     share: float = 0.0
     befall: tuple[str, ...] = ("500", "429", "cut", "half")
     seed: int = 0
@@ -99,8 +100,14 @@ class Stub:
             await runner.cleanup()
 
     async def _list(self, request: web.Request) -> web.Response:
+        if not self._knows_key(request):
+            return _error(401, "Incorrect API key provided: sk-wrong")
+        told = {"object": "model"} | ({"max_model_len": self.context} if self.context else {})
         names = [*self.models, *self.adapters]
-        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+        return web.json_response({"object": "list", "data": [{"id": name} | told for name in names]})
+
+    def _knows_key(self, request: web.Request) -> bool:
+        return not self.key or request.headers.get("Authorization") == f"Bearer {self.key}"
 
     async def _load(self, request: web.Request) -> web.Response:
         """With vLLM's statuses and texts."""
@@ -183,7 +190,7 @@ class Stub:
         body = await request.json()
         self.calls[body["model"]] += 1
         self.requests = [*self.requests[-999:], body]
-        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+        if not self._knows_key(request):
             return _error(401, "Incorrect API key provided: sk-wrong")
         if body["model"] not in (*self.models, *self.adapters):
             return _error(404, f"The model `{body['model']}` does not exist.")

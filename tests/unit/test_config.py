@@ -151,6 +151,46 @@ def test_overrides_are_laid_over_the_file() -> None:
     assert (changed.bandit.rounds, changed.bandit.steps) == (1, load(demo).bandit.steps)
 
 
+def test_a_file_is_laid_over_the_one_that_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("name: base\nsources: [{name: a, path: a}]\ntarget: {name: t, path: t}\n")
+    (tmp_path / "top.yaml").write_text("extends: base.yaml\nname: top\ntarget: {path: other}\n")
+    top = load(tmp_path / "top.yaml", {"bandit": {"rounds": 2}})
+    assert (top.name, top.sources[0].name, top.target.name, top.target.path, top.bandit.rounds) == (
+        "top", "a", "t", "other", 2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ("nowhere.yaml", "nowhere.yaml: no such file"),
+        ("../base.yaml", "extends: not the name of a file in the same folder"),
+        ("[a]", "extends: not the name of a file"),
+        ("top.yaml", "extends: unknown key"),  # one step only: a circle has no end
+    ],
+)
+def test_a_file_that_cannot_be_extended_is_named(tmp_path: Path, base: str, told: str) -> None:
+    (tmp_path / "top.yaml").write_text(f"extends: {base}\nname: top\n")
+    with pytest.raises(BadConfig) as error:
+        load(tmp_path / "top.yaml")
+    assert told in str(error.value)
+
+
+def test_the_papers_configurations_have_its_models_and_values() -> None:
+    papers = {file.stem: load(file) for file in CONFIGS if file.stem.startswith("paper-")}
+    assert {Path(paper.target.path).name for paper in papers.values()} == {
+        "Llama-3.2-3B-Instruct", "Llama-3.1-8B-Instruct", "Qwen2.5-7B-Instruct", "gemma-2-9b-it",
+    }  # fmt: skip
+    for name, paper in papers.items():
+        assert (paper.name, paper.preset) == (name, "paper")
+        assert [source.served_name for source in paper.sources] == [
+            "Qwen/Qwen2.5-14B-Instruct", "mistralai/Mistral-Small-24B-Instruct-2501", "microsoft/phi-4",
+        ]  # fmt: skip
+        assert [source.temperature_answer for source in paper.sources] == [0.7, 0.15, 0.7]
+        assert paper.target.temperature_answer == 0.6
+        assert (paper.training.lora_rank, paper.training.batch, paper.training.learning_rate) == (0, 128, 5e-6)
+
+
 def test_the_paper_preset_has_the_published_values() -> None:
     paper = config(preset="paper")
     bandit, training = paper.bandit, paper.training
