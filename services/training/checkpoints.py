@@ -105,7 +105,7 @@ class Writer:
         torch.save(state, aside / _STATE)
         TrainerState(global_step=len(losses)).save_to_json(str(aside / _TRAINER))
         about = {"request": self._asked.request, "stage": self._stage, "step": len(losses), "losses": losses}
-        (aside / _ABOUT).write_text(json.dumps({**about, "before": self._before}), encoding="utf-8")
+        (aside / _ABOUT).write_text(json.dumps({**about, "before": dict(self._before)}), encoding="utf-8")
         make_durable(aside)
         shutil.rmtree(final, ignore_errors=True)  # of another request: this one's would have been gone on from
         aside.rename(final)

@@ -36,8 +36,10 @@ def run(
             case pb.LAUNCHER_TORCHRUN:
                 torchrun.run(folder, max(1, settings.processes), settings.timeout_s, stop, on_step)
             case pb.LAUNCHER_TRAINJOB:
-                from services.training import trainjob  # its client is an extra
-
+                try:
+                    from services.training import trainjob
+                except ModuleNotFoundError as error:
+                    raise LaunchFailed(f"launcher trainjob: {error}: install bohdi with its extra kubernetes") from None
                 trainjob.run(folder, settings, stop, on_step)
             case other:
                 raise LaunchFailed(f"training.launcher: {other} is none that this version has: upgrade the service")
