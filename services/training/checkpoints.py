@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerState
 
 from bohdi_common.models.versions import make_durable
 from services.training.job import Checkpointing
@@ -86,24 +85,25 @@ class Writer:
         by_step = self._asked.steps > 0 and step % self._asked.steps == 0
         return by_step or 0 < self._asked.seconds <= time.monotonic() - self._saved_s
 
-    def save(self, model: Any, optimizer: Any, schedule: Any, losses: list[float]) -> None:
-        """What stands after step `len(losses)`; the two last checkpoints are kept."""
+    def save(self, trainer: Any, losses: list[float]) -> None:
+        """What a trainer of transformers has after step `len(losses)`; the two last checkpoints are kept."""
         done_before = sum(map(len, self._before.values()))
         final = self._asked.folder / f"{_NAME}{done_before + len(losses):09d}"
         aside = final.with_suffix(_ASIDE)
         for leftover in self._asked.folder.glob(f"*{_ASIDE}"):
             shutil.rmtree(leftover)
         aside.mkdir(parents=True)
+        trained = {name: weight.detach() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
         state = {
-            "weights": {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad},
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
+            "weights": trained,
+            "optimizer": trainer.optimizer.state_dict(),
+            "schedule": trainer.lr_scheduler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             **self._extra,
         }
         torch.save(state, aside / _STATE)
-        TrainerState(global_step=len(losses)).save_to_json(str(aside / _TRAINER))
+        trainer.state.save_to_json(str(aside / _TRAINER))
         about = {"request": self._asked.request, "stage": self._stage, "step": len(losses), "losses": losses}
         (aside / _ABOUT).write_text(json.dumps({**about, "before": dict(self._before)}), encoding="utf-8")
         make_durable(aside)

@@ -141,7 +141,7 @@ class Watch(TrainerCallback):
         self.stopped = more and ranks.anybody(self._job.stop())
         control.should_training_stop = control.should_training_stop or self.stopped
         if more and self._writer and self._writer.due(state.global_step):
-            self._writer.save(self.trainer.model, self.trainer.optimizer, self.trainer.lr_scheduler, self.losses)
+            self._writer.save(self.trainer, self.losses)
 
 
 def _settings(job: FineTuning, lengths: Sequence[int]) -> SFTConfig:
