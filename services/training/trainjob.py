@@ -28,7 +28,7 @@ from services.training.job_files import JobFolder
 
 _log = logging.getLogger("bohdi")
 NAMESPACE, RUNTIME = "BOHDI_TRAINJOB_NAMESPACE", "BOHDI_TRAINJOB_RUNTIME"
-_DEFAULT_RUNTIME = "bohdi-training"
+_DEFAULT_RUNTIME = "bohdi"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _GROUP, _VERSION, _PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 _REQUEST = "bohdi/request"  # annotation: whose job it is
