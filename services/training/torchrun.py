@@ -32,7 +32,7 @@ def run(
     on_step: Callable[[int, float], None],
 ) -> None:
     """Has so many processes do the job in `folder`. Raises TrainingStopped when `stop` says so, and LaunchFailed, with
-    the end of what they said, when they leave no result."""
+    the error of one, or the end of what all said, when they leave no result."""
     folder.forget()
     until_s = time.monotonic() + timeout_s + _LATE_S if timeout_s else float("inf")
     with tempfile.TemporaryFile() as said:
@@ -50,7 +50,8 @@ def run(
             _end(process)
         _told(folder, read_to, on_step)
         if not folder.is_there():
-            raise LaunchFailed(f"torchrun ended with {process.returncode} and no result: {_end_of(said)}")
+            why = " ".join(folder.crash().split()) or _end_of(said)
+            raise LaunchFailed(f"torchrun ended with {process.returncode} and no result: {why[-_SAID_CHARS:]}")
 
 
 def _start(folder: JobFolder, processes: int, said: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -86,6 +87,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_of(said: IO[bytes]) -> str:
-    """The last lines that are no frame of torchrun's own report."""
+    """What the processes, and torchrun of them, said last."""
     said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-    return " ".join(said.read().decode("utf-8", "replace").split())[-_SAID_CHARS:] or "it said nothing"
+    return " ".join(said.read().decode("utf-8", "replace").split()) or "it said nothing"
