@@ -101,7 +101,7 @@ def test_every_figure_of_a_result_is_read_as_it_was_written(folder: JobFolder) -
     ids=repr,
 )
 def test_what_the_training_raised_is_raised_where_the_result_is_read(folder: JobFolder, error: Exception) -> None:
-    with pytest.raises(Exception, match="") as raised:
+    with pytest.raises((TrainingDiverged, TrainingRegressed, ValueError, OSError)) as raised:
         performed(folder, error)
     assert isinstance(error, type(raised.value)) and str(raised.value) == str(error)
     assert getattr(raised.value, "base", None) == getattr(error, "base", None)
