@@ -41,7 +41,8 @@ from services.generation.near_duplicates import EarlierQuestions
 from services.judging import handler as judging
 from services.judging.handler import Judging
 from services.training import handler as training
-from services.training.handler import FineTune, Training
+from services.training.handler import Training
+from services.training.job_files import FineTune
 from services.training.samples import Samples
 from services.tree_expansion import handler as tree_expansion
 from services.tree_expansion.handler import TreeExpansion

@@ -29,10 +29,21 @@ def split(run_id: str, samples: Collection[int], share: float) -> tuple[int, int
     return sum(sample not in kept_back for sample in samples), len(kept_back)
 
 
+def _launched(rules: pb.TrainingSettings, body: pb.TargetPromoted | pb.TrainingFailed) -> Iterator[str]:
+    """A version from before there were launchers says nothing of them, nor does what failed before it was launched."""
+    asked = rules.launcher or pb.LAUNCHER_INPROCESS
+    processes = max(1, rules.processes) * max(1, rules.nodes)
+    if body.launcher and (body.launcher, body.processes) != (asked, processes):
+        yield f"launched by {body.launcher} in {body.processes} processes, asked were {asked} and {processes}"
+
+
 def promoted(rules: pb.TrainingSettings, training: Training, body: pb.TargetPromoted) -> Iterator[str]:
     """What is wrong with a promotion, a line each."""
     if body.examples != training.examples:
         yield f"trained on {body.examples} samples, asked were {training.examples}"
+    yield from _launched(rules, body)
+    if body.resumed_step and not (rules.checkpoint_steps or rules.checkpoint_s):
+        yield f"gone on from step {body.resumed_step}, though no checkpoints were asked for"
     yield from _held_back(training, body)
     if body.held_back and _rose(rules, body):
         yield f"promoted, though the held-back loss rose from {body.held_back_loss_base:g} to {body.held_back_loss:g}"
@@ -44,6 +55,7 @@ def promoted(rules: pb.TrainingSettings, training: Training, body: pb.TargetProm
 
 def failed(rules: pb.TrainingSettings, training: Training, body: pb.TrainingFailed) -> Iterator[str]:
     """What is wrong with a failure, a line each."""
+    yield from _launched(rules, body)
     yield from _held_back(training, body)
     if body.held_back and (body.failure != Failure.REJECTED or not _rose(rules, body)):
         yield f"refused, though the held-back loss went from {body.held_back_loss_base:g} to {body.held_back_loss:g}"

@@ -22,6 +22,13 @@ class JudgingMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JUDGING_MODE_JUDGE: _ClassVar[JudgingMode]
     JUDGING_MODE_PANEL_WITHOUT_AUTHOR: _ClassVar[JudgingMode]
 
+class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAUNCHER_UNSPECIFIED: _ClassVar[Launcher]
+    LAUNCHER_INPROCESS: _ClassVar[Launcher]
+    LAUNCHER_TORCHRUN: _ClassVar[Launcher]
+    LAUNCHER_TRAINJOB: _ClassVar[Launcher]
+
 class FailureClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FAILURE_CLASS_UNSPECIFIED: _ClassVar[FailureClass]
@@ -37,6 +44,10 @@ JUDGING_MODE_LEADER: JudgingMode
 JUDGING_MODE_PANEL: JudgingMode
 JUDGING_MODE_JUDGE: JudgingMode
 JUDGING_MODE_PANEL_WITHOUT_AUTHOR: JudgingMode
+LAUNCHER_UNSPECIFIED: Launcher
+LAUNCHER_INPROCESS: Launcher
+LAUNCHER_TORCHRUN: Launcher
+LAUNCHER_TRAINJOB: Launcher
 FAILURE_CLASS_UNSPECIFIED: FailureClass
 FAILURE_CLASS_REJECTED: FailureClass
 FAILURE_CLASS_UNAVAILABLE: FailureClass
@@ -319,7 +330,7 @@ class JudgingSettings(_message.Message):
     def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ..., verdicts: _Optional[int] = ..., judge: _Optional[str] = ..., judges: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., without_own_votes: _Optional[bool] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
-    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp", "stm_perplexity", "dpo_beta", "dpo_learning_rate", "dpo_epochs", "dpo_max_pairs", "held_back_share", "held_back_loss_rise", "packing")
+    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp", "stm_perplexity", "dpo_beta", "dpo_learning_rate", "dpo_epochs", "dpo_max_pairs", "held_back_share", "held_back_loss_rise", "packing", "launcher", "processes", "nodes", "checkpoint_steps", "checkpoint_s", "timeout_s")
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
     MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -346,6 +357,12 @@ class TrainingSettings(_message.Message):
     HELD_BACK_SHARE_FIELD_NUMBER: _ClassVar[int]
     HELD_BACK_LOSS_RISE_FIELD_NUMBER: _ClassVar[int]
     PACKING_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_S_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     examples: int
     passes: float
     max_examples: int
@@ -372,7 +389,13 @@ class TrainingSettings(_message.Message):
     held_back_share: float
     held_back_loss_rise: float
     packing: bool
-    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ..., stm_perplexity: _Optional[float] = ..., dpo_beta: _Optional[float] = ..., dpo_learning_rate: _Optional[float] = ..., dpo_epochs: _Optional[int] = ..., dpo_max_pairs: _Optional[int] = ..., held_back_share: _Optional[float] = ..., held_back_loss_rise: _Optional[float] = ..., packing: _Optional[bool] = ...) -> None: ...
+    launcher: Launcher
+    processes: int
+    nodes: int
+    checkpoint_steps: int
+    checkpoint_s: float
+    timeout_s: float
+    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ..., stm_perplexity: _Optional[float] = ..., dpo_beta: _Optional[float] = ..., dpo_learning_rate: _Optional[float] = ..., dpo_epochs: _Optional[int] = ..., dpo_max_pairs: _Optional[int] = ..., held_back_share: _Optional[float] = ..., held_back_loss_rise: _Optional[float] = ..., packing: _Optional[bool] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., processes: _Optional[int] = ..., nodes: _Optional[int] = ..., checkpoint_steps: _Optional[int] = ..., checkpoint_s: _Optional[float] = ..., timeout_s: _Optional[float] = ...) -> None: ...
 
 class PathsDrawn(_message.Message):
     __slots__ = ("based_on", "rehearsal", "slots", "state_sha256", "state_version")
@@ -755,7 +778,7 @@ class RehearsalAnswered(_message.Message):
     def __init__(self, request_hash: _Optional[str] = ..., path: _Optional[_Iterable[str]] = ..., question: _Optional[str] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., leader: _Optional[str] = ..., prompts: _Optional[str] = ..., question_prompt_tokens: _Optional[int] = ..., question_completion_tokens: _Optional[int] = ..., question_style: _Optional[str] = ...) -> None: ...
 
 class TargetPromoted(_message.Message):
-    __slots__ = ("request_hash", "version", "manifest_digest", "examples", "steps", "loss_first", "loss_last", "seconds", "tokens", "trial_answer", "masked_share", "masked", "fully_masked", "preferences", "preference_loss_first", "preference_loss_last", "held_back", "held_back_loss_base", "held_back_loss")
+    __slots__ = ("request_hash", "version", "manifest_digest", "examples", "steps", "loss_first", "loss_last", "seconds", "tokens", "trial_answer", "masked_share", "masked", "fully_masked", "preferences", "preference_loss_first", "preference_loss_last", "held_back", "held_back_loss_base", "held_back_loss", "launcher", "processes", "resumed_step")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -775,6 +798,9 @@ class TargetPromoted(_message.Message):
     HELD_BACK_FIELD_NUMBER: _ClassVar[int]
     HELD_BACK_LOSS_BASE_FIELD_NUMBER: _ClassVar[int]
     HELD_BACK_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_STEP_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     version: str
     manifest_digest: str
@@ -794,7 +820,10 @@ class TargetPromoted(_message.Message):
     held_back: int
     held_back_loss_base: float
     held_back_loss: float
-    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., loss_first: _Optional[float] = ..., loss_last: _Optional[float] = ..., seconds: _Optional[float] = ..., tokens: _Optional[int] = ..., trial_answer: _Optional[str] = ..., masked_share: _Optional[float] = ..., masked: _Optional[_Iterable[_Union[MaskedTokens, _Mapping]]] = ..., fully_masked: _Optional[int] = ..., preferences: _Optional[int] = ..., preference_loss_first: _Optional[float] = ..., preference_loss_last: _Optional[float] = ..., held_back: _Optional[int] = ..., held_back_loss_base: _Optional[float] = ..., held_back_loss: _Optional[float] = ...) -> None: ...
+    launcher: Launcher
+    processes: int
+    resumed_step: int
+    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., manifest_digest: _Optional[str] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., loss_first: _Optional[float] = ..., loss_last: _Optional[float] = ..., seconds: _Optional[float] = ..., tokens: _Optional[int] = ..., trial_answer: _Optional[str] = ..., masked_share: _Optional[float] = ..., masked: _Optional[_Iterable[_Union[MaskedTokens, _Mapping]]] = ..., fully_masked: _Optional[int] = ..., preferences: _Optional[int] = ..., preference_loss_first: _Optional[float] = ..., preference_loss_last: _Optional[float] = ..., held_back: _Optional[int] = ..., held_back_loss_base: _Optional[float] = ..., held_back_loss: _Optional[float] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., processes: _Optional[int] = ..., resumed_step: _Optional[int] = ...) -> None: ...
 
 class MaskedTokens(_message.Message):
     __slots__ = ("model", "tokens", "masked")
@@ -807,7 +836,7 @@ class MaskedTokens(_message.Message):
     def __init__(self, model: _Optional[str] = ..., tokens: _Optional[int] = ..., masked: _Optional[int] = ...) -> None: ...
 
 class TrainingFailed(_message.Message):
-    __slots__ = ("request_hash", "version", "failure", "reason", "held_back", "held_back_loss_base", "held_back_loss")
+    __slots__ = ("request_hash", "version", "failure", "reason", "held_back", "held_back_loss_base", "held_back_loss", "launcher", "processes")
     REQUEST_HASH_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
@@ -815,6 +844,8 @@ class TrainingFailed(_message.Message):
     HELD_BACK_FIELD_NUMBER: _ClassVar[int]
     HELD_BACK_LOSS_BASE_FIELD_NUMBER: _ClassVar[int]
     HELD_BACK_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LAUNCHER_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
     request_hash: str
     version: str
     failure: FailureClass
@@ -822,7 +853,9 @@ class TrainingFailed(_message.Message):
     held_back: int
     held_back_loss_base: float
     held_back_loss: float
-    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., held_back: _Optional[int] = ..., held_back_loss_base: _Optional[float] = ..., held_back_loss: _Optional[float] = ...) -> None: ...
+    launcher: Launcher
+    processes: int
+    def __init__(self, request_hash: _Optional[str] = ..., version: _Optional[str] = ..., failure: _Optional[_Union[FailureClass, str]] = ..., reason: _Optional[str] = ..., held_back: _Optional[int] = ..., held_back_loss_base: _Optional[float] = ..., held_back_loss: _Optional[float] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., processes: _Optional[int] = ...) -> None: ...
 
 class TargetEvaluated(_message.Message):
     __slots__ = ("model", "version", "benchmark", "scores", "harness", "tasks_digest", "limit")

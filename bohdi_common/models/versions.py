@@ -19,6 +19,8 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 _ASIDE = ".aside-"
+_JOB = ".job-"
+_REQUEST_DIGITS = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -43,14 +45,19 @@ class VersionStore:
         """A fresh empty folder on the same file system, to write `version` in. `sweep` removes it if nobody does."""
         return Path(tempfile.mkdtemp(prefix=f"{_ASIDE}{self.path(version).name}-", dir=self._folder))
 
+    def job(self, version: str, request: str) -> Path:
+        """Where the making of `version` for `request` stands, or would, until it is published. No `sweep` removes it: a
+        training goes on there after a crash."""
+        return self._folder / f"{_JOB}{self.path(version).name}-{self.path(request).name[:_REQUEST_DIGITS]}"
+
     def publish(self, version: str, written: Path, about: Mapping[str, Any]) -> str:
-        """Makes the folder `written` (from `aside`) the version; returns the SHA-256 of its manifest.
+        """Makes the folder `written` (from `aside`, or in its `job`) the version; returns the SHA-256 of its manifest.
 
         The same content published again is a no-op with the same result. Raises VersionExists, with nothing changed,
         when other content has the name, and ValueError for what cannot be a version: no files, or a link."""
         manifest = _manifest(written, about)
         (written / MANIFEST).write_bytes(manifest)
-        _make_durable(written)
+        make_durable(written)
         try:
             self._rename(written, self.path(version))
         except OSError as error:
@@ -128,7 +135,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _make_durable(folder: Path) -> None:
+def make_durable(folder: Path) -> None:
     """Every file readable by all (safetensors writes 0600, another pod may be another user) and on the disk."""
     for path in _files(folder).values():
         path.chmod(0o644)

@@ -30,6 +30,11 @@ _JUDGING = {
     "judge": pb.JUDGING_MODE_JUDGE,
     "panel_without_author": pb.JUDGING_MODE_PANEL_WITHOUT_AUTHOR,
 }
+_LAUNCHERS = {
+    "inprocess": pb.LAUNCHER_INPROCESS,
+    "torchrun": pb.LAUNCHER_TORCHRUN,
+    "trainjob": pb.LAUNCHER_TRAINJOB,
+}
 
 _NOT_NEAR = 0.5  # similarity below which nothing is a near duplicate, nor would the gate's hashes find it
 
@@ -201,6 +206,12 @@ class Training(_Section):
     held_back_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     held_back_loss_rise: Annotated[float, Field(ge=0, le=100)] = 0.1
     packing: bool = False
+    launcher: Literal["inprocess", "torchrun", "trainjob"] = "inprocess"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    checkpoint_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    checkpoint_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    timeout_s: Annotated[float, Field(ge=60, le=2_592_000)] = 259_200.0
 
     @field_validator("stm_perplexity")
     @classmethod
@@ -213,6 +224,19 @@ class Training(_Section):
     def _shares_leave_room(self) -> Self:
         if self.rehearsal_share + self.replay_share > 1:
             raise ValueError("rehearsal_share and replay_share together are above 1: lower one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_launched(self) -> Self:
+        if self.launcher == "inprocess" and self.processes > 1:
+            raise ValueError(f"processes is {self.processes}, and launcher inprocess has one: use torchrun or trainjob")
+        if self.launcher != "trainjob" and self.nodes > 1:
+            raise ValueError(f"nodes is {self.nodes}, and launcher {self.launcher} stays on one: use trainjob")
+        if self.batch % (self.processes * self.nodes):
+            raise ValueError(
+                f"a batch of {self.batch} cannot be shared evenly by {self.processes * self.nodes} processes: "
+                "make it a multiple"
+            )
         return self
 
 
@@ -326,6 +350,7 @@ class Config(_Section):
         bandit = self.bandit.model_dump() | {"introspection": _INTROSPECTION[self.bandit.introspection]}
         judging = self.judging.model_dump() | {"mode": _JUDGING[self.judging.mode]}
         judging["judges"] = models(self.judging.judges)
+        training = self.training.model_dump() | {"launcher": _LAUNCHERS[self.training.launcher]}
         harvest = self.harvest.model_dump()
         own = prompts.load(self.prompts).styles
         harvest["question_styles"] = [own.get(style, style) for style in self.harvest.question_styles]
@@ -342,7 +367,7 @@ class Config(_Section):
             sprout=pb.SproutSettings(**self.sprout.model_dump()),
             harvest=pb.HarvestSettings(**harvest),
             judging=pb.JudgingSettings(**judging),
-            training=pb.TrainingSettings(**self.training.model_dump()),
+            training=pb.TrainingSettings(**training),
             budget=pb.BudgetSettings(**self.budget.model_dump()),
         )
 

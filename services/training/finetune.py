@@ -1,4 +1,5 @@
-"""One fine-tune of the target in this process: TRL's SFTTrainer, on the completions only, in the order given.
+"""One fine-tune of the target, by this process or by several together: TRL's SFTTrainer, on the completions only, in
+the order given.
 
 Nothing here knows of versions or events: a folder comes in and a folder goes out.
 """
@@ -23,7 +24,8 @@ from bohdi_common.models.huggingface import (
     saved_dtype,
 )
 from bohdi_common.models.versions import is_adapter
-from services.training import held_back, masking
+from services.training import checkpoints, held_back, masking, ranks
+from services.training.checkpoints import Checkpoint
 from services.training.job import Example, FineTuned, FineTuning, Masked, Row, TrainingDiverged
 
 # The losses that are reported are means over so many steps.
@@ -35,7 +37,8 @@ def fine_tune(job: FineTuning) -> FineTuned:
     """Trains `job.base` on the examples, then on the preferences, and saves weights and tokenizer in `job.out`, a
     folder that transformers and vLLM load. With LoRA it holds the adapter alone; one in `job.base` goes on growing.
 
-    `stop` is asked and `on_step` (steps done, loss) called after every step. Raises ValueError for what cannot be
+    Where torchrun started several processes, each is to call this, and the first of them saves. `stop` is asked and
+    `on_step` (steps done, loss) called after every step. Raises ValueError for what cannot be
     trained, TrainingDiverged, TrainingStopped, or TrainingRegressed where the held-back samples say so."""
     started_s = time.monotonic()
     _check(job)
@@ -46,16 +49,22 @@ def fine_tune(job: FineTuning) -> FineTuned:
     gate = _Gate(job, model, tokenizer, limit)
     learnt = _Learnt.of(job, model, rows)
     # TRL takes seconds to import, which only a training shall pay.
-    from services.training.trainer import train
+    from services.training import trainer
 
-    model, losses = train(job, model, tokenizer, learnt.rows, learnt.order)
+    since = checkpoints.last(job.checkpoints) if job.checkpoints else None
+    if since and since.stage != trainer.STAGE:
+        since.put(model)
+        losses = since.before[trainer.STAGE]
+    else:
+        model, losses = trainer.train(job, model, tokenizer, learnt.rows, learnt.order, since)
     pairs, preference_losses = 0, [0.0]
     if job.dpo_beta > 0:
-        model, pairs, preference_losses = _preferred(job, model, tokenizer, limit, len(losses))
+        model, pairs, preference_losses = _preferred(job, model, tokenizer, limit, losses, since)
     _average(model, job)
     _check_weights(model)
     gate.check(model)
-    _save(model, tokenizer, job)
+    if ranks.own() == 0:
+        _save(model, tokenizer, job)
     return FineTuned(
         steps=len(losses),
         first_loss=_mean(losses[:_LOSS_WINDOW]),
@@ -71,6 +80,8 @@ def fine_tune(job: FineTuning) -> FineTuned:
         held_back=len(gate.rows),
         held_back_loss_base=gate.base,
         held_back_loss=gate.new,
+        processes=ranks.count(),
+        resumed_step=since.steps if since else 0,
     )
 
 
@@ -121,7 +132,9 @@ class _Gate:
             held_back.check(len(self.rows), self.base, self.new, self._job.held_back_loss_rise)
 
 
-def _preferred(job: FineTuning, model: Any, tokenizer: Any, limit: int, before: int) -> tuple[Any, int, list[float]]:
+def _preferred(
+    job: FineTuning, model: Any, tokenizer: Any, limit: int, losses: list[float], since: Checkpoint | None
+) -> tuple[Any, int, list[float]]:
     """The model after the preferences, the number of pairs, and the losses; as it came where there is no pair."""
     from services.training.preferences import prefer
 
@@ -130,8 +143,8 @@ def _preferred(job: FineTuning, model: Any, tokenizer: Any, limit: int, before: 
     pairs = [(b, w) for b, w in zip(better, worse, strict=True) if b and w and b.ids != w.ids]
     if not pairs:
         return model, 0, [0.0]
-    model, losses = prefer(job, model, tokenizer, pairs, before)
-    return model, len(pairs), losses
+    model, preference_losses = prefer(job, model, tokenizer, pairs, losses, since)
+    return model, len(pairs), preference_losses
 
 
 def _check(job: FineTuning) -> None:
@@ -141,6 +154,8 @@ def _check(job: FineTuning) -> None:
         raise ValueError(f"order names an example beyond the {len(job.examples)} there are")
     if min(job.batch, job.epochs, job.max_tokens) < 1:
         raise ValueError(f"batch {job.batch}, epochs {job.epochs}, max_tokens {job.max_tokens}: all must be at least 1")
+    if job.batch % ranks.count():
+        raise ValueError(f"a batch of {job.batch} cannot be shared evenly by {ranks.count()} processes")
     if job.lora_rank > 0 and job.muon_learning_rate > 0:
         raise ValueError(
             "muon_learning_rate is for the hidden matrices, which LoRA freezes; set it to 0 or lora_rank to 0"

@@ -10,9 +10,9 @@ import asyncio
 import hashlib
 import json
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,27 +25,32 @@ from bohdi_common.models import prompts
 from bohdi_common.models.port import ChatModels, ModelBlocked, ModelRef, ModelRefused, Sampling
 from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import Clock, wall_clock_us
+from services.training import launchers
 from services.training.job import (
+    Checkpointing,
     FineTuned,
     FineTuning,
+    LaunchFailed,
     TrainingDiverged,
     TrainingRegressed,
     TrainingStopped,
 )
+from services.training.job_files import FineTune, JobFolder
 from services.training.lessons import Lessons, lessons_of
 from services.training.samples import MissingSample, Samples
 
 _log = logging.getLogger("bohdi")
 CAPACITY = 1  # one training fills the machine
 _SEED_BITS = 31
+_REASON_CHARS = 500
 
-FineTune = Callable[[FineTuning], FineTuned]
 Progress = Callable[[int, float], None]
 
 
 @dataclass
 class Training:
-    """`folder_of` finds a version's folder, the base included; `store_of` a run's versions; `fine_tune` trains."""
+    """`folder_of` finds a version's folder, the base included; `store_of` a run's versions; `fine_tune` trains in
+    this process, where a run's settings have it so."""
 
     models: ChatModels
     samples: Samples
@@ -63,18 +68,13 @@ class Training:
         try:
             about = await self._trained(event.run_id, asked)
             trial = await self._tried(event.run_id, asked)
-        except OSError as error:
-            raise ModelBlocked(f"{_told(error)}: mend that, or make room") from error
-        except (TrainingDiverged, TrainingRegressed, MissingSample, ModelRefused, ValueError) as error:
+        except (*_FAILURES, OSError) as error:
             _log.error("the training of %s failed: %s", asked.version, error)
-            body = {"version": asked.version, "failure": Failure.REJECTED.value, "reason": str(error)[:500]}
-            if isinstance(error, TrainingRegressed):
-                body |= {
-                    "held_back": error.samples,
-                    "held_back_loss_base": error.base,
-                    "held_back_loss": error.new,
-                }
-            return [codec.result(event, self.name, self.clock(), "training_failed", body)]
+            with suppress(ValueError, OSError):  # of a name that is none, or a disk that is away
+                self._folder(event.run_id, asked).remove()  # it may be what fills the disk
+            if isinstance(error, OSError):
+                raise ModelBlocked(f"{_told(error)}: mend that, or make room") from error
+            return [codec.result(event, self.name, self.clock(), "training_failed", _failed(asked, error))]
         manifest = self.store_of(event.run_id).path(asked.version) / MANIFEST
         digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
         body = {**about, "version": asked.version, "manifest_digest": digest, "trial_answer": trial}
@@ -87,6 +87,7 @@ class Training:
         if standing.is_file() and not versions.check(asked.version):
             about = json.loads(standing.read_bytes())["about"]
             if about["request_hash"] == asked.request_hash:
+                self._folder(run_id, asked).remove()
                 return dict(about["figures"])
         stop = threading.Event()
         try:
@@ -98,51 +99,54 @@ class Training:
             raise asyncio.CancelledError from error
 
     def _train(self, run_id: str, asked: TrainingRequested, stop: threading.Event) -> dict[str, Any]:
-        lessons, versions = self._lessons(run_id, asked), self.store_of(run_id)
-        out = versions.aside(asked.version)
-        try:
-            return self._published(run_id, asked, lessons, out, stop)
-        finally:
-            shutil.rmtree(out, ignore_errors=True)  # what was not published: it may be what fills the disk
-
-    def _published(
-        self, run_id: str, asked: TrainingRequested, lessons: Lessons, out: Path, stop: threading.Event
-    ) -> dict[str, Any]:
-        settings, target = asked.settings.training, asked.settings.target
-        done = self.fine_tune(
-            FineTuning(
-                base=self.folder_of(ModelRef.of(target, asked.base_version, run_id)),
-                root=self.folder_of(ModelRef.of(target, BASE_VERSION, run_id)),
-                out=out,
-                examples=lessons.examples,
-                order=lessons.order,
-                batch=settings.batch,
-                epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
-                muon_learning_rate=settings.muon_learning_rate,
-                weight_decay=settings.weight_decay,
-                warmup_share=settings.warmup_share,
-                decay_share=settings.decay_share,
-                max_tokens=settings.max_tokens,
-                lora_rank=settings.lora_rank,
-                lora_alpha=settings.lora_alpha,
-                stm_perplexity=settings.stm_perplexity,
-                packing=settings.packing,
-                preferences=lessons.preferences,
-                dpo_beta=settings.dpo_beta,
-                dpo_learning_rate=settings.dpo_learning_rate,
-                dpo_epochs=settings.dpo_epochs,
-                held_back=lessons.held_back,
-                held_back_loss_rise=settings.held_back_loss_rise,
-                average_with=[self.folder_of(ModelRef.of(target, v, run_id)) for v in asked.average_with],
-                seed=int(asked.request_hash, 16) % 2**_SEED_BITS,
-                stop=stop.is_set,
-                on_step=self.on_step,
-            )
-        )
-        figures = _figures(len(lessons.order), done)
-        self.store_of(run_id).publish(asked.version, out, {"request_hash": asked.request_hash, "figures": figures})
+        settings, folder = asked.settings.training, self._folder(run_id, asked)
+        lessons = self._lessons(run_id, asked)
+        folder.write(self._job(run_id, asked, lessons, folder), settings.timeout_s)
+        done = launchers.run(folder, settings, self.fine_tune, stop.is_set, self.on_step)
+        figures = _figures(len(lessons.order), done) | {"launcher": launchers.launcher_of(settings)}
+        about = {"request_hash": asked.request_hash, "figures": figures}
+        self.store_of(run_id).publish(asked.version, folder.out, about)
+        folder.remove()
         return figures
+
+    def _folder(self, run_id: str, asked: TrainingRequested) -> JobFolder:
+        return JobFolder(self.store_of(run_id).job(asked.version, asked.request_hash))
+
+    def _job(self, run_id: str, asked: TrainingRequested, lessons: Lessons, folder: JobFolder) -> FineTuning:
+        settings, target = asked.settings.training, asked.settings.target
+        saving = settings.checkpoint_steps or settings.checkpoint_s
+        return FineTuning(
+            base=self.folder_of(ModelRef.of(target, asked.base_version, run_id)),
+            root=self.folder_of(ModelRef.of(target, BASE_VERSION, run_id)),
+            out=folder.out,
+            examples=lessons.examples,
+            order=lessons.order,
+            batch=settings.batch,
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            muon_learning_rate=settings.muon_learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_share=settings.warmup_share,
+            decay_share=settings.decay_share,
+            max_tokens=settings.max_tokens,
+            lora_rank=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            stm_perplexity=settings.stm_perplexity,
+            packing=settings.packing,
+            preferences=lessons.preferences,
+            dpo_beta=settings.dpo_beta,
+            dpo_learning_rate=settings.dpo_learning_rate,
+            dpo_epochs=settings.dpo_epochs,
+            held_back=lessons.held_back,
+            held_back_loss_rise=settings.held_back_loss_rise,
+            average_with=[self.folder_of(ModelRef.of(target, v, run_id)) for v in asked.average_with],
+            seed=int(asked.request_hash, 16) % 2**_SEED_BITS,
+            checkpoints=Checkpointing(
+                folder.checkpoints, asked.request_hash, settings.checkpoint_steps, settings.checkpoint_s
+            )
+            if saving
+            else None,
+        )
 
     def _lessons(self, run_id: str, asked: TrainingRequested) -> Lessons:
         """Raises MissingSample, and ValueError when all samples are held back."""
@@ -178,6 +182,24 @@ def _told(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
 
 
+_FAILURES = (TrainingDiverged, TrainingRegressed, LaunchFailed, MissingSample, ModelRefused, ValueError)
+
+
+def _failed(asked: TrainingRequested, error: Exception) -> dict[str, Any]:
+    """The body of TrainingFailed."""
+    settings = asked.settings.training
+    body = {
+        "version": asked.version,
+        "failure": Failure.REJECTED.value,
+        "reason": str(error)[:_REASON_CHARS],
+        "launcher": launchers.launcher_of(settings),
+        "processes": launchers.processes_of(settings),
+    }
+    if isinstance(error, TrainingRegressed):
+        body |= {"held_back": error.samples, "held_back_loss_base": error.base, "held_back_loss": error.new}
+    return body
+
+
 def _figures(examples: int, done: FineTuned) -> dict[str, Any]:
     """What TargetPromoted says of a fine-tune on so many draws, by its fields."""
     tokens = sum(counts.tokens for counts in done.masked.values())
@@ -201,4 +223,6 @@ def _figures(examples: int, done: FineTuned) -> dict[str, Any]:
         "held_back": done.held_back,
         "held_back_loss_base": done.held_back_loss_base,
         "held_back_loss": done.held_back_loss,
+        "processes": done.processes,
+        "resumed_step": done.resumed_step,
     }

@@ -17,6 +17,10 @@ class TrainingStopped(Exception):
     """`stop` asked for the end before the last step; nothing was saved."""
 
 
+class LaunchFailed(Exception):
+    """The processes of a training ended without a word on how it went, or were not done in time."""
+
+
 class TrainingRegressed(Exception):
     """The loss on the held-back samples rose by more than is allowed; nothing was saved. Losses in nats a token."""
 
@@ -25,7 +29,7 @@ class TrainingRegressed(Exception):
             f"the loss on {samples} held-back samples rose from {base:.4g} to {new:.4g}, by more than the share "
             f"{rise:g} that training.held_back_loss_rise allows: lower the learning rate, or raise rehearsal_share"
         )
-        self.samples, self.base, self.new = samples, base, new
+        self.samples, self.base, self.new, self.rise = samples, base, new, rise
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Checkpointing:
+    """Checkpoints in `folder`, every so many steps or seconds (0: not by this measure). Those of another `request` are
+    left alone."""
+
+    folder: Path
+    request: str
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class FineTuning:
     """One fine-tune of `base`, a version of the model in `root` (that one itself at first). `order` says which of the
     `examples` are seen, in which order, in each epoch; one may come many times. `preferences` are learnt after them,
     where `dpo_beta` is above 0; on `held_back` the result is measured. The settings are those of TrainingSettings in
-    the events."""
+    the events. With `checkpoints` it goes on from the last of them. `stop` and `on_step` (steps done, loss) are of the
+    process that trains, and in no file."""
 
     base: Path
     root: Path
@@ -87,6 +103,7 @@ class FineTuning:
     held_back_loss_rise: float = 0.0
     average_with: Sequence[Path] = ()
     seed: int = 0
+    checkpoints: Checkpointing | None = None
     stop: Callable[[], bool] = field(default=lambda: False)
     on_step: Callable[[int, float], None] = field(default=lambda step, loss: None)
 
@@ -104,7 +121,8 @@ class FineTuned:
     """What came of it. `tokens` counts what the model read while it learnt the examples, padding left out; `too_long`
     the unique examples that were cut at `max_tokens`, or left out where nothing of the completion was left. `masked` is
     by author, `fully_masked` the unique examples that were left out because of it. `preferences` counts the pairs
-    learnt, `held_back` the samples measured: 0 where there were too few."""
+    learnt, `held_back` the samples measured: 0 where there were too few. `processes` trained together, from the
+    checkpoint at `resumed_step` on (0: from the start)."""
 
     steps: int
     first_loss: float
@@ -120,3 +138,5 @@ class FineTuned:
     held_back: int = 0
     held_back_loss_base: float = 0.0
     held_back_loss: float = 0.0
+    processes: int = 1
+    resumed_step: int = 0

@@ -13,57 +13,70 @@ from torch.utils.data import DataLoader
 from transformers import set_seed
 from trl import DPOConfig, DPOTrainer
 
-from services.training.job import FineTuning, Row, TrainingDiverged, TrainingStopped
+from services.training import trainer as supervised
+from services.training.checkpoints import Checkpoint
+from services.training.job import FineTuning, Row, TrainingStopped
 from services.training.recipe import optimizer_for, schedule_for
-from services.training.trainer import Watch, arguments, finished, padded_rows
+from services.training.trainer import GoingOn, Watch, arguments, finished, padded_rows
 
 _IGNORED = -100
+STAGE = "preferences"
+_REFERENCE = "reference"  # in a checkpoint: what the model as it came made of the pairs, which it cannot say again
 
 
 def prefer(
-    job: FineTuning, model: Any, tokenizer: Any, pairs: Sequence[tuple[Row, Row]], before: int
+    job: FineTuning,
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[tuple[Row, Row]],
+    losses: list[float],
+    since: Checkpoint | None,
 ) -> tuple[Any, list[float]]:
     """Trains `model` to prefer the first row of each pair to the second, over what it preferred when it came, in the
-    order given, `dpo_epochs` times; returns it on the CPU and the loss of every step. `before`: steps done already. A
-    model under an adapter is trained in that adapter. Raises TrainingDiverged or TrainingStopped."""
+    order given, `dpo_epochs` times, from the checkpoint `since` on; returns it on the CPU and the loss of every step.
+    `losses`: those of the steps on examples before. A model under an adapter is trained in that adapter. Raises
+    TrainingDiverged or TrainingStopped.
+
+    Where several processes take turns, the first pairs come once more in the last turn of an epoch, to fill it."""
     set_seed(job.seed)
     optimizer = optimizer_for(
         model, learning_rate=job.dpo_learning_rate, muon_learning_rate=0.0, weight_decay=job.weight_decay
     )
     steps = job.dpo_epochs * math.ceil(len(pairs) / job.batch)
     schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
-    watch = Watch(job, before)
+    known = since.state[_REFERENCE] if since and since.stage == STAGE else None
     trainer = _PreferenceTrainer(
         job,
+        known,
         model=model,
         args=_settings(job),
         train_dataset=_dataset(pairs),
         processing_class=tokenizer,
         optimizers=(optimizer, schedule),
-        callbacks=[watch],
     )
+    watch = Watch(job, STAGE, since, {supervised.STAGE: losses}, {_REFERENCE: trainer.reference})
+    trainer.add_callback(watch)
     trained = finished(trainer, watch, f"of {steps} steps on preferences")
     if job.lora_rank > 0:
         trained.delete_adapter("ref")  # TRL's copy of the adapter as it came
     return trained, watch.losses
 
 
-class _PreferenceTrainer(DPOTrainer):
-    """Takes pairs that are tokenised, as the supervised rows are; keeps each step's loss and stops at one that is not
-    finite."""
+class _PreferenceTrainer(GoingOn, DPOTrainer):
+    """Takes pairs that are tokenised, as the supervised rows are, and keeps each step's loss. `reference`: the
+    log-probabilities of chosen and rejected completions under the model as it came, two tensors; computed unless known.
+    """
 
     step_loss = 0.0
 
-    def __init__(self, job: FineTuning, **kwargs: Any) -> None:
+    def __init__(self, job: FineTuning, reference: list[torch.Tensor] | None, **kwargs: Any) -> None:
         self._job = job
+        self.reference = reference
         super().__init__(**kwargs)
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(*args, **kwargs)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingDiverged(f"the loss on preferences is {value} at step {self.state.global_step + 1}")
-        self.step_loss += value / self.current_gradient_accumulation_steps
+        self.step_loss += loss.item() / self.current_gradient_accumulation_steps
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -75,13 +88,15 @@ class _PreferenceTrainer(DPOTrainer):
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """As TRL's, but it can be stopped, and leaves no progress bar and no cache file."""
-        found: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False):
-            if self._job.stop():
-                raise TrainingStopped("stopped while preferences were scored")
-            found.append(self.compute_ref_log_probs(self.model, self._prepare_inputs(batch)))
-        for column, scores in zip(("ref_chosen_logps", "ref_rejected_logps"), zip(*found, strict=True), strict=True):
-            dataset = dataset.add_column(column, torch.cat(scores).tolist())
+        if self.reference is None:
+            found: list[tuple[torch.Tensor, torch.Tensor]] = []
+            for batch in DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False):
+                if self._job.stop():
+                    raise TrainingStopped("stopped while preferences were scored")
+                found.append(self.compute_ref_log_probs(self.model, self._prepare_inputs(batch)))
+            self.reference = [torch.cat(scores).cpu() for scores in zip(*found, strict=True)]
+        for column, scores in zip(("ref_chosen_logps", "ref_rejected_logps"), self.reference, strict=True):
+            dataset = dataset.add_column(column, scores.tolist())
         return dataset
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -43,6 +43,17 @@ class MuonAndAdamW(torch.optim.Optimizer):
         for part in self._parts:
             part.step()
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """What both remember, and the learning rates of this one's groups."""
+        return {**super().state_dict(), "parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what `state_dict` gave."""
+        own = dict(state_dict)
+        for part, known in zip(self._parts, own.pop("parts"), strict=True):
+            part.load_state_dict(known)
+        super().load_state_dict(own)
 
 
 def optimizer_for(

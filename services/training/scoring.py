@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from services.training import ranks
 from services.training.job import Row, TrainingStopped
 
 # Padded tokens of one forward. Here every position has its logits, in a vocabulary of 150,000 1.2 GB of them, which is
@@ -18,7 +19,9 @@ _IGNORED = -100
 def token_log_probs(model: Any, rows: Sequence[Row], stop: Callable[[], bool]) -> list[torch.Tensor]:
     """For each row the natural log-probabilities, float32 on the CPU, of the tokens that carry loss, in their order.
 
-    The model is left on the CPU, with dropout off. `stop` is asked before every pass. Raises TrainingStopped."""
+    Processes that train together share the work. The model is left on the CPU, with dropout off. `stop` is asked before
+    every pass. Raises TrainingStopped."""
+    rows = rows[ranks.own() :: ranks.count()]
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     with torch.no_grad():  # not inference_mode: a buffer that a model renews in it could not be trained through
@@ -28,7 +31,7 @@ def token_log_probs(model: Any, rows: Sequence[Row], stop: Callable[[], bool]) -
             for index, scores in zip(batch, _scored(model, [rows[i] for i in batch]), strict=True):
                 found[index] = scores
     model.cpu()
-    return found
+    return ranks.interleaved(found)
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:

@@ -1,9 +1,15 @@
-"""TRL's SFTTrainer with all off that one fine-tune does not need: reports, evaluation, checkpoints, shuffling."""
+"""TRL's SFTTrainer with all off that one fine-tune does not need: reports, evaluation, its own checkpoints, shuffling.
+
+Several processes train one model by torch's DistributedDataParallel: each has the whole of it and takes every n-th
+pass of a step, and their gradients are averaged. TRL divides the loss of a pass by the tokens of the whole step, those
+of all processes, so a step is the same however many there are.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -11,6 +17,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
+from services.training import ranks
+from services.training.checkpoints import Checkpoint, Writer
 from services.training.job import FineTuning, Row, TrainingDiverged, TrainingStopped
 from services.training.packing import check_sound, rows_per_pass
 from services.training.recipe import optimizer_for, schedule_for
@@ -18,15 +26,18 @@ from services.training.recipe import optimizer_for, schedule_for
 # Rows times the token limit of one forward and backward; a larger batch is made of several (gradient accumulation).
 MAX_TOKENS_PER_PASS = 16_384
 _MAX_GRADIENT_NORM = 1.0
+_IGNORED = -100
+STAGE = "examples"
 
 datasets.disable_progress_bars()
 
 
 def train(
-    job: FineTuning, model: Any, tokenizer: Any, rows: Sequence[Row], order: Sequence[int]
+    job: FineTuning, model: Any, tokenizer: Any, rows: Sequence[Row], order: Sequence[int], since: Checkpoint | None
 ) -> tuple[Any, list[float]]:
-    """Trains what is trainable of `model` on `rows` in `order`; returns the model on the CPU and the loss of every
-    step. Raises TrainingDiverged, TrainingStopped, or ValueError for a model whose rows cannot be packed."""
+    """Trains what is trainable of `model` on `rows` in `order`, from the checkpoint `since` on; returns the model on
+    the CPU and the loss of every step. Raises TrainingDiverged, TrainingStopped, or ValueError for a model whose rows
+    cannot be packed."""
     set_seed(job.seed)
     if job.packing:
         check_sound(model, rows, tokenizer.pad_token_id)
@@ -38,11 +49,12 @@ def train(
     )
     steps = job.epochs * math.ceil(len(order) / job.batch)
     schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
-    watch = Watch(job)
+    watch = Watch(job, STAGE, since)
+    settings = _settings(job, [len(rows[at].ids) for at in order])
     trainer = _Trainer(
         model=model,
-        args=_settings(job, [len(rows[at].ids) for at in order]),
-        train_dataset=_dataset(rows, order),
+        args=settings,
+        train_dataset=_dataset(rows, order, settings.per_device_train_batch_size * ranks.count()),
         processing_class=tokenizer,
         optimizers=(optimizer, schedule),
         callbacks=[watch],
@@ -53,25 +65,41 @@ def train(
 def finished(trainer: Any, watch: Watch, of: str) -> Any:
     """Trains to the end; returns the model on the CPU. Raises TrainingStopped, with `of` in what it says."""
     watch.trainer = trainer
+    trainer.since = watch.since
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(watch.since.folder) if watch.since else None)
     if watch.stopped:
         raise TrainingStopped(f"stopped after {len(watch.losses)} {of}")
     return trainer.model.cpu()
 
 
-class _Trainer(SFTTrainer):
-    """Keeps each step's loss, which SFTTrainer gives away only by logging, and stops at one that is not finite."""
+class GoingOn:
+    """Has a trainer of transformers go on from a checkpoint of ours in the place of one of its own."""
+
+    since: Checkpoint
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+
+    def _load_from_checkpoint(self, folder: str, model: Any = None) -> None:
+        self.since.put(self.model)
+
+    def _load_optimizer_and_scheduler(self, folder: str) -> None:
+        self.since.put_rates(self.optimizer, self.lr_scheduler)
+
+    def _load_rng_state(self, folder: str) -> None:
+        self.since.put_random()
+
+
+class _Trainer(GoingOn, SFTTrainer):
+    """Keeps each step's loss, which SFTTrainer gives away only by logging."""
 
     step_loss = 0.0
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(*args, **kwargs)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingDiverged(f"the loss is {value} at step {self.state.global_step + 1}")
         # The parts of one step are each already divided by the tokens of the whole step.
-        self.step_loss += value
+        self.step_loss += loss.item()
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -80,27 +108,46 @@ class _Trainer(SFTTrainer):
 
 
 class Watch(TrainerCallback):
-    """Tells the job of every step and asks whether to go on. `before`: steps that another trainer did already."""
+    """Tells the job of every step, asks whether to go on, stops at a loss that is not finite, and saves checkpoints.
+    `before`: the losses of the stages that are done; `extra`: what else a checkpoint is to hold. `since`: the
+    checkpoint, if it is of this stage."""
 
     trainer: Any
 
-    def __init__(self, job: FineTuning, before: int = 0) -> None:
+    def __init__(
+        self,
+        job: FineTuning,
+        stage: str,
+        since: Checkpoint | None,
+        before: Mapping[str, list[float]] = MappingProxyType({}),
+        extra: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._job = job
-        self._before = before
-        self.losses: list[float] = []
+        self._stage = stage
+        self._done_before = sum(map(len, before.values()))
+        self._writer = Writer(job.checkpoints, stage, before, extra) if job.checkpoints and ranks.own() == 0 else None
+        self.since = since if since and since.stage == stage else None
+        self.losses = list(self.since.losses) if self.since else []
         self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.losses.append(self.trainer.step_loss)
+        loss = ranks.mean(self.trainer.step_loss)
         self.trainer.step_loss = 0.0
-        self._job.on_step(self._before + state.global_step, self.losses[-1])
-        self.stopped = state.global_step < state.max_steps and self._job.stop()
+        if not math.isfinite(loss):
+            raise TrainingDiverged(f"the loss on {self._stage} is {loss} at step {state.global_step}")
+        self.losses.append(loss)
+        self._job.on_step(self._done_before + state.global_step, loss)
+        more = state.global_step < state.max_steps
+        self.stopped = more and ranks.anybody(self._job.stop())
         control.should_training_stop = control.should_training_stop or self.stopped
+        if more and self._writer and self._writer.due(state.global_step):
+            self._writer.save(self.trainer, self.losses)
 
 
 def _settings(job: FineTuning, lengths: Sequence[int]) -> SFTConfig:
     """`lengths`: tokens of the rows in the order of training."""
-    rows = rows_per_pass(lengths, job.batch, MAX_TOKENS_PER_PASS) if job.packing else padded_rows(job, job.max_tokens)
+    share = job.batch // ranks.count()
+    rows = rows_per_pass(lengths, share, MAX_TOKENS_PER_PASS) if job.packing else padded_rows(job, job.max_tokens)
     return SFTConfig(
         **arguments(job, rows),
         num_train_epochs=job.epochs,
@@ -112,12 +159,13 @@ def _settings(job: FineTuning, lengths: Sequence[int]) -> SFTConfig:
 
 
 def arguments(job: FineTuning, rows: int) -> dict[str, Any]:
-    """What every trainer here is told, with `rows` a pass and as many passes as make a batch."""
+    """What every trainer here is told, with `rows` a pass and as many passes on each process as make a batch."""
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(job.out),
         "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": job.batch // rows,
+        "gradient_accumulation_steps": job.batch // (rows * ranks.count()),
+        "ddp_find_unused_parameters": False,
         "max_grad_norm": _MAX_GRADIENT_NORM,
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
@@ -137,13 +185,17 @@ def arguments(job: FineTuning, rows: int) -> dict[str, Any]:
 
 
 def padded_rows(job: FineTuning, tokens: int) -> int:
-    """The largest divisor of `batch` that keeps a pass of items of up to `tokens` within MAX_TOKENS_PER_PASS; one item
-    at least."""
-    fits = max(1, MAX_TOKENS_PER_PASS // tokens)
-    return max(rows for rows in range(1, job.batch + 1) if job.batch % rows == 0 and rows <= fits)
+    """The largest divisor of a process's share of `batch` that keeps a pass of items of up to `tokens` within
+    MAX_TOKENS_PER_PASS; one item at least."""
+    share, fits = job.batch // ranks.count(), max(1, MAX_TOKENS_PER_PASS // tokens)
+    return max(rows for rows in range(1, share + 1) if share % rows == 0 and rows <= fits)
 
 
-def _dataset(rows: Sequence[Row], order: Sequence[int]) -> datasets.Dataset:
-    """Rows by reference: an example that comes many times is stored once."""
-    unique = datasets.Dataset.from_dict({"input_ids": [r.ids for r in rows], "labels": [r.labels for r in rows]})
-    return unique.select(order)
+def _dataset(rows: Sequence[Row], order: Sequence[int], round_of: int) -> datasets.Dataset:
+    """Rows by reference: an example that comes many times is stored once. Where several processes take turns, rows with
+    no loss fill the last turn, of `round_of` rows: accelerate would fill it with the first ones once more."""
+    silent = Row(rows[0].ids[:2], [_IGNORED] * 2, cut=False)
+    filling = [len(rows)] * (-len(order) % round_of if ranks.count() > 1 else 0)
+    given = [*rows, silent]
+    unique = datasets.Dataset.from_dict({"input_ids": [r.ids for r in given], "labels": [r.labels for r in given]})
+    return unique.select([*order, *filling])

@@ -204,7 +204,7 @@ def test_a_loss_that_is_not_finite_raises_and_leaves_nothing(job: FineTuning, tm
         broken.model.norm.weight.fill_(float("inf"))
     broken.save_pretrained(tmp_path / "broken")
     load_tokenizer(job.base).save_pretrained(tmp_path / "broken")
-    with pytest.raises(TrainingDiverged, match="the loss is nan at step 1"):
+    with pytest.raises(TrainingDiverged, match="the loss on examples is nan at step 1"):
         fine_tune(replace(job, base=tmp_path / "broken"))
     assert list(job.out.glob("*")) == []
 

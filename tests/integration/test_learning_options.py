@@ -236,7 +236,7 @@ def test_the_copy_that_preferences_are_measured_against_is_not_kept(preferring: 
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(load_model(preferring.base, torch.float32), lora)
     pairs = list(zip(_rows(EXAMPLES[:8], tokenizer), _rows(WRONG[:8], tokenizer), strict=True))
-    trained, _ = prefer(replace(preferring, lora_rank=4, dpo_epochs=1), model, tokenizer, pairs, 0)
+    trained, _ = prefer(replace(preferring, lora_rank=4, dpo_epochs=1), model, tokenizer, pairs, [], None)
     assert set(trained.peft_config) == {"default"} and trained.active_adapter == "default"
 
 

@@ -18,7 +18,8 @@ from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import record_of
 from services.training.handler import Training
-from services.training.job import FineTuned, FineTuning, Masked, TrainingRegressed
+from services.training.job import Checkpointing, FineTuned, FineTuning, Masked, TrainingRegressed
+from services.training.job_files import JobFolder
 from services.training.lessons import Lessons, lessons_of
 from services.training.samples import Sample, Samples, sample_of, worse_answer
 from tests.unit.script import Script, request
@@ -192,6 +193,42 @@ async def test_a_promotion_says_what_was_masked_preferred_and_measured(outcome: 
     assert (body.preferences, body.preference_loss_first, body.preference_loss_last) == (4, 0.69, 0.5)
     assert (body.held_back, body.held_back_loss_base, body.held_back_loss) == (9, 1.5, 1.25)
     assert json.loads((tmp_path / "versions/r1" / MANIFEST).read_bytes())["about"]["figures"]["fully_masked"] == 2
+
+
+async def test_a_promotion_says_how_it_was_launched_and_leaves_no_job_behind(outcome: Outcome, tmp_path: Path) -> None:
+    body = (await outcome(lambda job: written(job, resumed_step=2), checkpoint_steps=1)).target_promoted
+    assert (body.launcher, body.processes, body.resumed_step) == (pb.LAUNCHER_INPROCESS, 1, 2)
+    assert [path.name for path in (tmp_path / "versions").iterdir()] == ["r1"]
+
+
+async def test_a_training_that_failed_says_how_it_was_launched_and_leaves_nothing(
+    outcome: Outcome, tmp_path: Path
+) -> None:
+    def breaks(job: FineTuning) -> FineTuned:
+        raise ValueError("no such folder")
+
+    body = (await outcome(breaks)).training_failed
+    assert (body.reason, body.launcher, body.processes) == ("no such folder", pb.LAUNCHER_INPROCESS, 1)
+    assert list((tmp_path / "versions").iterdir()) == []
+
+
+async def test_a_training_that_was_done_before_a_kill_is_not_done_again(outcome: Outcome, tmp_path: Path) -> None:
+    def dies(job: FineTuning) -> FineTuned:
+        raise KeyboardInterrupt
+
+    jobs: list[FineTuning] = []
+    first = JobFolder(tmp_path / "versions" / ".job-r1-ab")
+    with pytest.raises(KeyboardInterrupt):
+        await outcome(dies)
+    first.perform(lambda job: jobs.append(job) or written(job), lambda: False, lambda step, loss: None)
+    assert (await outcome(dies)).target_promoted.steps == 3 and len(jobs) == 1
+
+
+async def test_checkpoints_are_of_the_request_and_in_the_folder_of_its_job(outcome: Outcome, tmp_path: Path) -> None:
+    jobs: list[FineTuning] = []
+    await outcome(lambda job: jobs.append(job) or written(job), checkpoint_steps=7, checkpoint_s=9.0)
+    folder = JobFolder(tmp_path / "versions" / ".job-r1-ab")
+    assert jobs[0].checkpoints == Checkpointing(folder.checkpoints, "ab", 7, 9.0)
 
 
 async def test_settings_of_the_request_reach_the_fine_tune(outcome: Outcome) -> None:

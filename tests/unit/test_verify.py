@@ -582,7 +582,13 @@ def test_finds_and_places(sentence: str, lockstep: bool) -> None:
     assert (f"feedback offset {at}, run sequence {at} of run", kind) in {(p.where, p.kind) for p in found(log)}
 
 
-LEARNING = settings(5, training={"held_back_share": 0.3, "stm_perplexity": 2.5, "dpo_beta": 0.1, "dpo_max_pairs": 5})
+LEARNING = settings(
+    5,
+    training={
+        "held_back_share": 0.3, "stm_perplexity": 2.5, "dpo_beta": 0.1, "dpo_max_pairs": 5,
+        "launcher": "torchrun", "processes": 2,
+    },
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -593,6 +599,9 @@ LEARNING = settings(5, training={"held_back_share": 0.3, "stm_perplexity": 2.5, 
         ({"held_back": 10_000, "held_back_loss_base": 1.0, "held_back_loss": 0.5}, "10000 held-back samples measured"),
         ({"held_back_loss": 0.5}, "a held-back loss without held-back samples"),
         ({"held_back": 1, "held_back_loss_base": float("nan"), "held_back_loss": 0.5}, "cannot be"),
+        ({"launcher": pb.LAUNCHER_TORCHRUN, "processes": 2, "resumed_step": 1}, ""),
+        ({"launcher": pb.LAUNCHER_TORCHRUN, "processes": 1}, "in 1 processes, asked were 2 and 2"),
+        ({"launcher": pb.LAUNCHER_INPROCESS, "processes": 2}, "launched by 1 in 2 processes"),
         ({"masked": [{"model": "a", "tokens": 4, "masked": 1}], "masked_share": 0.25}, ""),
         ({"masked": [{"model": "a", "tokens": 4, "masked": 1}], "masked_share": 0.5}, "a masked share of 0.5"),
         ({"masked": [{"model": "a", "tokens": 4, "masked": 5}], "masked_share": 1.25}, "more tokens masked"),
