@@ -62,6 +62,12 @@ async def test_a_run_is_started_paused_resumed_looked_at_and_copied(own_broker: 
     assert watched.returncode == Exit.DONE, watched.stderr
     replayed = json.loads((await bohdi(own_broker, "replay", "--run", "one", "--json")).stdout)
     assert replayed["state_sha256"] == json.loads(watched.stdout)["state_sha256"]
+    then = json.loads((await bohdi(own_broker, "replay", "--run", "one", "--at", "round:1", "--json", **store)).stdout)
+    assert then["state_sha256"] == then["recorded_sha256"]
+    same = json.loads((await bohdi(own_broker, "what-if", "--run", "one", "--json")).stdout)["variants"][0]
+    assert same["state_sha256"] == replayed["state_sha256"]
+    between = json.loads((await bohdi(own_broker, "diff", "run:one@round:1", "@", "--json")).stdout)
+    assert between["b"]["state_sha256"] == replayed["state_sha256"]
     verified = await bohdi(own_broker, "verify", "--run", "one", **store)
     assert verified.returncode == Exit.DONE, verified.stdout + verified.stderr
     tree = json.loads((await bohdi(own_broker, "tree", "--run", "one", "--json")).stdout)
