@@ -1,8 +1,10 @@
-"""The sources behind a server in another process that fails now and then: the run learns, and nothing is lost."""
+"""Models of a run behind a server in another process that fails now and then, or is started again: nothing is lost."""
 
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import yaml
 from bohdi.run_folder import RunFolder
 from bohdi.verify_run import verify_folder
 from bohdi_common.core.state import ALL_ROUNDS_DONE
+from bohdi_common.log.port import LogError
 from bohdi_common.runtime import config as configs
-from bohdi_common.runtime.feedback import events_of
+from bohdi_common.runtime.feedback import events_of, feedback_events
 from services.bandit.handler import folded
 from tests import scripted
 
@@ -23,9 +26,9 @@ RUN_S = 240
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.stub_server", "--share", FAULTY]
-    command += [f"{name}=microworld:{name}" for name in SOURCES]
+def served(*models: str, options: Sequence[str] = ()) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.stub_server", *options]
+    command += [f"{name}=microworld:{name}" for name in models]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -34,18 +37,30 @@ def served() -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.terminate()
 
 
+def run(config: Path, folder: RunFolder) -> list[str]:
+    """The command that runs a configuration."""
+    bohdi = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()"]
+    return [*bohdi, "run", str(config), "--dir", str(folder.path), "--seed", "1"]
+
+
+def kinds(folder: RunFolder) -> set[str | None]:
+    """Of the events that are in the log by now."""
+    try:
+        return {event.WhichOneof("body") for _, event in feedback_events(folder.read())}
+    except LogError:  # it is being made
+        return set()
+
+
 def test_a_run_whose_sources_are_behind_a_faulty_server_ends_clean(tmp_path: Path) -> None:
     folder, config = RunFolder(tmp_path / "run"), tmp_path / "run.yaml"
-    with served() as (url, process):
+    with served(*SOURCES, options=["--share", FAULTY]) as (url, process):
         behind = [
             {"name": name, "adapter": "http", "urls": [url], "temperature_answer": 0.2, "temperature_question": 1.0}
             for name in SOURCES
         ]
         small = configs.load(DEMO, scripted.small() | {"sources": behind})
         config.write_text(yaml.safe_dump(small.model_dump(mode="json")))
-        command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", "run", str(config)]
-        command += ["--dir", str(folder.path), "--seed", "1"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False)
+        ran = subprocess.run(run(config, folder), capture_output=True, text=True, timeout=RUN_S, check=False)
         process.terminate()
         befallen = process.communicate(timeout=30)[0]
     assert ran.returncode == 0, ran.stderr
@@ -58,3 +73,25 @@ def test_a_run_whose_sources_are_behind_a_faulty_server_ends_clean(tmp_path: Pat
     assert state.finished == ALL_ROUNDS_DONE
     assert state.counts.get("unavailable", 0) == 0
     assert "'500'" in befallen and "'cut'" in befallen
+
+
+def test_a_target_that_is_trained_whole_is_read_by_its_server_every_round_and_again_after_a_start(
+    tmp_path: Path,
+) -> None:
+    folder, config = RunFolder(tmp_path / "run"), tmp_path / "run.yaml"
+    with served("target", options=["--dev"]) as (url, process):
+        behind = {"name": "target", "adapter": "http", "path": "microworld:target", "urls": [url]}
+        small = configs.load(DEMO, scripted.small() | {"target": behind})
+        config.write_text(yaml.safe_dump(small.model_dump(mode="json")))
+        with subprocess.Popen(run(config, folder), stderr=subprocess.PIPE, text=True) as ran:
+            until_s = time.monotonic() + RUN_S
+            while "target_promoted" not in kinds(folder):
+                assert ran.poll() is None and time.monotonic() < until_s
+                time.sleep(0.5)
+            process.send_signal(signal.SIGHUP)
+            assert ran.wait(RUN_S) == 0, ran.stderr and ran.stderr.read()
+        process.terminate()
+        changes = process.communicate(timeout=30)[0]
+    assert verify_folder(folder)["problems"] == []
+    assert changes.count("'reload r1'") == 2
+    assert changes.count("'reload r2'") == 1

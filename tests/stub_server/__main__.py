@@ -1,7 +1,8 @@
-"""`python -m tests.stub_server [--share S] [--seed N] NAME=FOLDER ...`: the stub before real models in this process.
+"""`python -m tests.stub_server [--share S] [--seed N] [--dev] NAME=FOLDER ...`: the stub before real models in here.
 
 Prints its base URL and serves until a signal ends it. FOLDER may be `microworld:NAME`. `--share`: of the calls that
-something befalls.
+something befalls. `--dev`: weights can be changed, as under VLLM_SERVER_DEV_MODE=1; SIGHUP is as a
+start anew.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dev", action="store_true")
     parser.add_argument("models", nargs="+")
     told = parser.parse_args()
     folders = dict(entry.split("=", 1) for entry in told.models)
@@ -28,18 +30,20 @@ async def main() -> None:
 
     async def say(model: str, messages: list[Any], body: dict[str, Any]) -> list[str]:
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], body["n"])
-        reply = await local.complete(_ref(model, folders), messages, sampling)
+        ref = ModelRef(model, path=str(stub.weights)) if stub.weights else _ref(model, folders)
+        reply = await local.complete(ref, messages, sampling)
         return [completion.text for completion in reply.completions]
 
-    stub = Stub(say, models=tuple(folders), share=told.share, seed=told.seed, max_lora_rank=64)
+    stub = Stub(say, models=tuple(folders), share=told.share, seed=told.seed, max_lora_rank=64, dev=told.dev)
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stub.restart)
     async with stub.serving() as url:
         print(url, flush=True)
         await over.wait()
     await local.close()
-    print(dict(stub.befallen), flush=True)
+    print(dict(stub.befallen), stub.changes, flush=True)
 
 
 def _ref(name: str, folders: dict[str, str]) -> ModelRef:
