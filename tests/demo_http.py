@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,19 +47,20 @@ class Served:
     """Models behind a stub in a process of its own. What it did is there once the process has ended."""
 
     url: str
+    process: subprocess.Popen[str]
     calls: Counter[str] = field(default_factory=Counter)  # requests, answered or not
     befallen: Counter[str] = field(default_factory=Counter)
     changes: list[str] = field(default_factory=list)  # adapters that were loaded and unloaded
 
 
 @contextmanager
-def served(*names: str, share: float = SHARE, seed: int = 0) -> Iterator[Served]:
+def served(*names: str, share: float = SHARE, seed: int = 0, options: Sequence[str] = ()) -> Iterator[Served]:
     """The micro-world's models of these names."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.stub_server", "--share", str(share), "--seed", str(seed)]
-    command += ["--slow-s", str(SLOW_S), *(f"{name}=microworld:{name}" for name in names)]
+    command += [*options, "--slow-s", str(SLOW_S), *(f"{name}=microworld:{name}" for name in names)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        stub = Served(process.stdout.readline().strip())
+        stub = Served(process.stdout.readline().strip(), process)
         try:
             yield stub
         finally:

@@ -1,13 +1,8 @@
 """`python -m tests.stub_server [--share S] [--seed N] [--dev] NAME=FOLDER ...`: the stub before real models in here.
 
-<<<<<<< HEAD
 Prints its base URL and serves until a signal ends it; then what it was asked, and what befell it, as one line of JSON.
-FOLDER may be `microworld:NAME`. `--share`: of the calls that something befalls.
-=======
-Prints its base URL and serves until a signal ends it. FOLDER may be `microworld:NAME`. `--share`: of the calls that
-something befalls. `--dev`: weights can be changed, as under VLLM_SERVER_DEV_MODE=1; SIGHUP is as a
-start anew.
->>>>>>> vllm
+FOLDER may be `microworld:NAME`. `--share`: of the calls that something befalls. `--dev`: weights can be changed, as under
+VLLM_SERVER_DEV_MODE=1; SIGHUP is as a start anew.
 """
 
 from __future__ import annotations
@@ -30,12 +25,9 @@ def _told() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
-<<<<<<< HEAD
     parser.add_argument("--slow-s", type=float, default=SLOW_S, help="how long a slow call takes longer")
     parser.add_argument("--max-lora-rank", type=int, default=64)
-=======
     parser.add_argument("--dev", action="store_true")
->>>>>>> vllm
     parser.add_argument("models", nargs="+")
     return parser.parse_args()
 
@@ -47,24 +39,17 @@ async def main() -> None:
 
     async def say(model: str, messages: list[Any], body: dict[str, Any]) -> list[str]:
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], body["n"])
-<<<<<<< HEAD
+        ref = ModelRef(model, path=str(stub.weights)) if stub.weights else _ref(model, folders)
         try:
-            reply = await local.complete(_ref(model, folders), messages, sampling)
+            reply = await local.complete(ref, messages, sampling)
         except ModelUnavailable as error:  # it is being ended
             raise web.HTTPServiceUnavailable(text=str(error)) from None
         return [completion.text for completion in reply.completions]
 
     stub = Stub(
         say, models=tuple(folders), share=told.share, befall=FAULTS, seed=told.seed, retry_after="0.2",
-        slow_s=told.slow_s, max_lora_rank=told.max_lora_rank,
+        slow_s=told.slow_s, max_lora_rank=told.max_lora_rank, dev=told.dev,
     )  # fmt: skip
-=======
-        ref = ModelRef(model, path=str(stub.weights)) if stub.weights else _ref(model, folders)
-        reply = await local.complete(ref, messages, sampling)
-        return [completion.text for completion in reply.completions]
-
-    stub = Stub(say, models=tuple(folders), share=told.share, seed=told.seed, max_lora_rank=64, dev=told.dev)
->>>>>>> vllm
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
@@ -73,11 +58,7 @@ async def main() -> None:
         print(url, flush=True)
         await over.wait()
     await local.close()
-<<<<<<< HEAD
     print(json.dumps({"calls": stub.calls, "befallen": stub.befallen, "changes": stub.changes}), flush=True)
-=======
-    print(dict(stub.befallen), stub.changes, flush=True)
->>>>>>> vllm
 
 
 def _ref(name: str, folders: dict[str, str]) -> ModelRef:
