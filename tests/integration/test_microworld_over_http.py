@@ -16,7 +16,7 @@ from bohdi_common.log.port import LogError
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.feedback import feedback_events
 from tests import scripted
-from tests.demo_http import SOURCES, Account, behind, served
+from tests.demo_http import DEMO, SOURCES, Account, behind, served
 
 RUN_S = 900  # far beyond what it takes, on a machine that others load too
 

@@ -1,8 +1,8 @@
 """`python -m tests.stub_server [--share S] [--seed N] [--dev] NAME=FOLDER ...`: the stub before real models in here.
 
 Prints its base URL and serves until a signal ends it; then what it was asked, and what befell it, as one line of JSON.
-FOLDER may be `microworld:NAME`. `--share`: of the calls that something befalls. `--dev`: weights can be changed, as under
-VLLM_SERVER_DEV_MODE=1; SIGHUP is as a start anew.
+FOLDER may be `microworld:NAME`. `--share`: of the calls that something befalls. `--dev`: weights can be changed, as
+under VLLM_SERVER_DEV_MODE=1; SIGHUP is as a start anew.
 """
 
 from __future__ import annotations
