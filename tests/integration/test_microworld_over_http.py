@@ -1,5 +1,5 @@
-"""All models behind servers in other processes that fail now and then, or are started again: the run learns, and nothing
-is lost."""
+"""All models behind servers in other processes that fail now and then, or are started again: the run learns, and
+nothing is lost."""
 
 import json
 import signal
