@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bohdi_common.core.ids import derived_id
-from bohdi_common.events.events_pb2 import FAILURE_CLASS_UNAVAILABLE, Event
+from bohdi_common.events.events_pb2 import FAILURE_CLASS_BLOCKED, FAILURE_CLASS_UNAVAILABLE, Event
 
 RESULT, SPROUT, DECISION, TURN, SETTLED = "result", "sprout", "decision", "turn", "settled"
+_AWAY = (FAILURE_CLASS_UNAVAILABLE, FAILURE_CLASS_BLOCKED)
 _LEAF_LEVEL = 3
 _ROOT = 0
 
@@ -194,7 +195,7 @@ class Account:
     def _harvest_failed(self, event: Event, body: Any) -> None:
         slot = self._answered(event, body)
         if slot is not None:
-            away = body.failure == FAILURE_CLASS_UNAVAILABLE
+            away = body.failure in _AWAY
             self._comes_to(slot, lambda: self.counts.update(["unavailable" if away else "rejected"]))
 
     def _rehearsal_answered(self, event: Event, body: Any) -> None:
@@ -206,7 +207,7 @@ class Account:
         self._sprout_answered(body, "new")
 
     def _sprout_failed(self, event: Event, body: Any) -> None:
-        self._sprout_answered(body, "away" if body.failure == FAILURE_CLASS_UNAVAILABLE else "none")
+        self._sprout_answered(body, "away" if body.failure in _AWAY else "none")
 
     def _sprout_answered(self, body: Any, answer: str) -> None:
         sprout = self.sprouts.get(body.parent)
@@ -298,6 +299,8 @@ class Account:
     def _training_failed(self, event: Event, body: Any) -> None:
         if self._training_over(body):
             self.counts["trainings_failed"] += 1
+            if body.failure == FAILURE_CLASS_BLOCKED:  # drawn anew in its round
+                self._trainings.discard(event.round)
 
     def _training_over(self, body: Any) -> bool:
         if self.training is None or self.training.request_hash != body.request_hash:
