@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,8 +16,11 @@ from typing import IO
 from services.training.job import LaunchFailed, TrainingStopped
 from services.training.job_files import JobFolder
 
+_log = logging.getLogger("bohdi")
 LAUNCHER = "BOHDI_LAUNCHER"  # for services.training.launched: the process with which its own are to end
-_RESTARTS = 2  # of all processes, from the last checkpoint, when one is killed
+# Of torchrun whole, from the last checkpoint, when one of its processes is killed. Its own restarts are not used: with
+# torch 2.15 and gloo the processes of a second attempt were seen to wait for each other for good.
+_RESTARTS = 2
 _LOOK_S = 0.2
 _END_S = 10.0  # torchrun's own processes are to end in that time
 _LATE_S = 120.0  # the processes know the bound too, and say so themselves
@@ -35,29 +39,44 @@ def run(
     the error of one, or the end of what all said, when they leave no result."""
     folder.forget()
     until_s = time.monotonic() + timeout_s + _LATE_S if timeout_s else float("inf")
-    with tempfile.TemporaryFile() as said:
-        process = _start(folder, processes, said)
-        read_to = 0
-        try:
-            while process.poll() is None:
-                if stop():
-                    raise TrainingStopped("stopped while its processes trained")
-                if time.monotonic() > until_s:
-                    raise LaunchFailed(f"not done within {timeout_s:.0f} s; raise training.timeout_s")
-                time.sleep(_LOOK_S)
-                read_to = _told(folder, read_to, on_step)
-        finally:
-            _end(process)
-        _told(folder, read_to, on_step)
-        if not folder.is_there():
+    why = ""
+    for _ in range(1 + _RESTARTS):
+        with tempfile.TemporaryFile() as said:
+            code = _attempt(folder, _start(folder, processes, said), until_s, stop, on_step)
+            if folder.is_there():
+                return
             why = " ".join(folder.crash().split()) or _end_of(said)
-            raise LaunchFailed(f"torchrun ended with {process.returncode} and no result: {why[-_SAID_CHARS:]}")
+        _log.error("torchrun ended with %d and no result: %s", code, why[-_SAID_CHARS:])
+    raise LaunchFailed(f"torchrun ended {1 + _RESTARTS} times without a result: {why[-_SAID_CHARS:]}")
+
+
+def _attempt(
+    folder: JobFolder,
+    process: subprocess.Popen[bytes],
+    until_s: float,
+    stop: Callable[[], bool],
+    on_step: Callable[[int, float], None],
+) -> int:
+    """Looks on until torchrun has ended; its exit code. None of its processes is left then."""
+    read_to = 0
+    try:
+        while process.poll() is None:
+            if stop():
+                raise TrainingStopped("stopped while its processes trained")
+            if time.monotonic() > until_s:
+                raise LaunchFailed("not done in time; raise training.timeout_s")
+            time.sleep(_LOOK_S)
+            read_to = _told(folder, read_to, on_step)
+    finally:
+        _end(process)
+    _told(folder, read_to, on_step)
+    return process.returncode
 
 
 def _start(folder: JobFolder, processes: int, said: IO[bytes]) -> subprocess.Popen[bytes]:
     command = [
         sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", str(processes), "--max-restarts", str(_RESTARTS), "--monitor-interval", str(_LOOK_S),
+        "--nproc-per-node", str(processes), "--max-restarts", "0", "--monitor-interval", str(_LOOK_S),
         "-m", "services.training.launched", str(folder.path.absolute()),
     ]  # fmt: skip
     own = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from bohdi.run_folder import resolved
@@ -24,6 +25,8 @@ async def test_every_panel_has_data_and_three_alerts_fire_by_their_faults(own_br
         await here.until('bohdi_run_promotions_total{run="one"} > 0', RUN_S)
         await here.until('sum by (service) (bohdi_consumer_lag_events{service="bandit"}) >= 0', SOON_S)
         await here.until("absent(bohdi_run_events_total)", RUN_S)  # the series of a run that is over are gone
+        with suppress(TimeoutError):  # the next line says what is still lacking
+            await here.has_data(SOON_S)
         assert without_data(results(here.prometheus)) == []
         await here.fires("BohdiDeadLetters", here.send_garbage, SOON_S)
 

@@ -51,6 +51,12 @@ class Watched:
         holds = lambda: bool(self.prometheus.query(expr))  # noqa: E731
         return await asyncio.to_thread(self.prometheus.until, holds, within_s, f"{expr} gives nothing")
 
+    async def has_data(self, within_s: float) -> None:
+        """Waits until every panel's queries gave something: a rate wants two scrapes, a quick run is soon over. Raises
+        TimeoutError."""
+        holds = lambda: not without_data(results(self.prometheus))  # noqa: E731
+        await asyncio.to_thread(self.prometheus.until, holds, within_s, "some panels have no data")
+
     async def fires(self, alert: str, fault: Callable[[], Awaitable[None]], within_s: float) -> float:
         """Makes the fault; for how many seconds the alert, which did not fire before, was waited for."""
         assert alert not in await asyncio.to_thread(self.prometheus.firing), f"{alert} fires before its fault"
