@@ -194,7 +194,8 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_says_nothing(
 ) -> None:
     kept = KeptStates(tmp_path / "not" / "there", "run", every=50)
     assert hash_at("120", kept) == hash_at("120")
-    assert not caplog.records
+    # Clients that an earlier test left may still be saying that their broker is gone.
+    assert not [said for said in caplog.records if said.name.startswith("bohdi")]
 
 
 # ---- diff ------------------------------------------------------------------------------------------------------
