@@ -18,7 +18,7 @@ from bohdi_common.models.places import place
 from bohdi_common.models.port import Endpoint, ModelRef, ModelRefused, ModelUnavailable
 from bohdi_common.runtime.config import BadConfig, Config, Model
 from services.training.forecast import operations_per_token
-from services.training.speed import SHARE_OF_PRODUCT, operations_per_second
+from services.training.speed import training_operations_per_second
 
 _CHARS_PER_TOKEN = 4.0  # of a prompt, roughly
 
@@ -125,9 +125,9 @@ class Examination:
         if target is None:
             return
         plan = machine.plan_of(self.config, target.positions, here.on_gpu)
-        product_s = operations_per_second()
-        self.training_tokens_s = SHARE_OF_PRODUCT * product_s / operations_per_token(target.shape, plan)
-        told = f"about {self.training_tokens_s:.3g} tokens/s, of {product_s / 1e9:.3g} GFLOP/s on the {here.device}"
+        operations_s = training_operations_per_second()
+        self.training_tokens_s = operations_s / operations_per_token(target.shape, plan)
+        told = f"about {self.training_tokens_s:.3g} tokens/s, at {operations_s / 1e9:.3g} GFLOP/s on the {here.device}"
         self._tell([Finding("ok", "speed of the training", told)])
 
     def _forecast(self) -> tuple[Ahead, Ahead | None]:

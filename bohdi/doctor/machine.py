@@ -62,9 +62,9 @@ def plan_of(config: Config, shape_positions: int | None, on_gpu: bool) -> Plan:
     nowhere = Path()
     job = FineTuning(nowhere, nowhere, nowhere, (), (), training.batch, training.learning_rate, training.max_tokens)
     row_tokens = min(longest, config.harvest.question_max_tokens + config.harvest.answer_max_tokens)
-    return Plan(
-        padded_rows(job, training.max_tokens), row_tokens, training.lora_rank, training.muon_learning_rate > 0, on_gpu
-    )
+    rows = padded_rows(job, training.max_tokens)
+    by_muon = training.muon_learning_rate > 0
+    return Plan(rows, row_tokens, training.lora_rank, by_muon, on_gpu, passes=training.batch // rows)
 
 
 def memory_of(config: Config, found: Mapping[str, Looked], machine: Machine) -> Iterator[Finding]:

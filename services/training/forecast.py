@@ -50,13 +50,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """How it is trained: `rows` of `row_tokens` go through at once. `on_gpu`: with autocast and checkpointing."""
+    """How it is trained: `rows` of `row_tokens` go through at once, `passes` of them make a step. `on_gpu`: with
+    autocast and checkpointing."""
 
     rows: int
     row_tokens: int
     lora_rank: int = 0
     muon: bool = False
     on_gpu: bool = False
+    passes: int = 1
 
     @property
     def tokens(self) -> int:
@@ -85,18 +87,26 @@ def adapter_parameters(shape: Shape, rank: int) -> int:
 
 
 def memory(shape: Shape, plan: Plan) -> Memory:
-    """What a step of `plan` has in memory at its peak, beside the program itself."""
+    """What a step of `plan` has in memory at its peak, beside the program itself.
+
+    On a GPU that is the greatest of three moments, for the allocator uses at once what is given back: the end of the
+    way there, when autocast still has its copies of what is trained; the beginning of the way back, when one layer is
+    worked on and the inputs of all are kept; its end, when the gradients are whole. Those of a step's earlier passes
+    stay. On a CPU it is the sum: what is given back there is seldom used again."""
     trained = adapter_parameters(shape, plan.lora_rank) if plan.lora_rank else shape.parameters
     by_muon = shape.hidden_parameters if plan.muon and not plan.lora_rank else 0
     weights = _FLOAT32 * (shape.parameters + (trained if plan.lora_rank else 0))
-    if plan.on_gpu:
-        weights += _BFLOAT16 * trained  # autocast keeps its copies of what is trained
-    return Memory(
-        weights=weights,
-        gradients=_FLOAT32 * trained,
-        optimizer=_FLOAT32 * (2 * trained - by_muon),
-        activations=_activations(shape, plan),
-        head=_head(shape, plan),
+    gradients, optimizer = _FLOAT32 * trained, _FLOAT32 * (2 * trained - by_muon)
+    kept, head, hidden = _activations(shape, plan), _head(shape, plan), _hidden_states(shape, plan)
+    if not plan.on_gpu:
+        return Memory(weights, gradients, optimizer, kept, head)
+    earlier = gradients if plan.passes > 1 else 0
+    layer_copies = _BFLOAT16 * shape.hidden_parameters // shape.layers
+    return max(
+        Memory(weights + _BFLOAT16 * trained, earlier, optimizer, kept, head),
+        Memory(weights + layer_copies, earlier, optimizer, kept + _layer_gradients(shape, plan), hidden),
+        Memory(weights, gradients, optimizer, layer_bytes(shape, plan), hidden),
+        key=lambda moment: moment.total,
     )
 
 
@@ -135,12 +145,21 @@ def layer_bytes(shape: Shape, plan: Plan) -> int:
     return kept * plan.tokens
 
 
+def _layer_gradients(shape: Shape, plan: Plan) -> int:
+    """Of the widest that a layer has, its feed-forward: both factors of the gate and their product."""
+    return _BFLOAT16 * (3 if shape.gated else 1) * shape.inner * plan.tokens
+
+
 def _head(shape: Shape, plan: Plan) -> int:
     """A tile of logits and the gradients of the last hidden states; that of the head's own weights is a second one
     until it is added to the first."""
     tokens, words = min(plan.tokens, _TILE_TOKENS), min(shape.vocabulary, _TILE_WORDS)
     tile = tokens * _TILE_WORDS * (_BFLOAT16 if plan.on_gpu else _FLOAT32)
     further = 0 if plan.on_gpu else round(_TILE_COPIES_ON_CPU * tokens * words * _FLOAT32)
-    hidden = 2 * _FLOAT32 * shape.hidden * plan.tokens
     weights = 0 if plan.lora_rank else _FLOAT32 * shape.hidden * shape.vocabulary
-    return tile + further + hidden + weights
+    return tile + further + _hidden_states(shape, plan) + weights
+
+
+def _hidden_states(shape: Shape, plan: Plan) -> int:
+    """Those of one layer and their gradients."""
+    return 2 * _FLOAT32 * shape.hidden * plan.tokens

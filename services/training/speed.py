@@ -9,7 +9,12 @@ import torch
 _SIDE_ON_CPU, _SIDE_ON_GPU = 1024, 8192
 _TURNS = 5
 # Of the product's speed what a training reaches: docs/forecast.md.
-SHARE_OF_PRODUCT = 0.3
+_SHARE_ON_CPU, _SHARE_ON_GPU = 0.3, 0.45
+
+
+def training_operations_per_second() -> float:
+    """What a training is likely to reach of `operations_per_second`."""
+    return (_SHARE_ON_GPU if torch.cuda.is_available() else _SHARE_ON_CPU) * operations_per_second()
 
 
 def operations_per_second() -> float:

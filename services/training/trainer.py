@@ -70,7 +70,8 @@ def finished(trainer: Any, watch: Watch, of: str) -> Any:
     trainer.train(resume_from_checkpoint=str(watch.since.folder) if watch.since else None)
     if watch.stopped:
         raise TrainingStopped(f"stopped after {len(watch.losses)} {of}")
-    return trainer.model.cpu()
+    # On a GPU accelerate has put autocast around `forward`; what is measured of the model later shall be without.
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).cpu()
 
 
 class GoingOn:

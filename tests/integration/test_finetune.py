@@ -19,6 +19,8 @@ from services.training.job import Example, FineTuned, FineTuning, TrainingDiverg
 from services.training.recipe import rate_factor
 from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
+# On a GPU the arithmetic of a training is bfloat16.
+ALIKE = 2e-3 if torch.cuda.is_available() else 1e-4
 EXAMPLES = [Example([{"role": "user", "content": f"What is {i} plus 1?"}], f"It is {i + 1}.") for i in range(16)]
 
 
@@ -98,7 +100,7 @@ def test_the_loss_falls_and_the_result_is_a_model_that_has_learnt(job: FineTunin
 def test_the_first_loss_is_that_of_the_completions_alone(job: FineTuning, base: Path) -> None:
     losses: list[float] = []
     fine_tune(replace(job, order=range(8), on_step=lambda step, loss: losses.append(loss)))
-    assert losses == [pytest.approx(completion_loss(base, EXAMPLES[:8]), rel=1e-4)]
+    assert losses == [pytest.approx(completion_loss(base, EXAMPLES[:8]), rel=ALIKE)]
 
 
 def test_only_the_completion_and_its_end_carry_loss(

@@ -16,7 +16,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from bohdi_common.models.huggingface import load_model, load_tokenizer
-from services.training import finetune, held_back, masking, packing
+from services.training import finetune, held_back, masking, packing, trainer
 from services.training.finetune import fine_tune
 from services.training.job import (
     Example,
@@ -26,7 +26,7 @@ from services.training.job import (
     TrainingRegressed,
     TrainingStopped,
 )
-from tests.integration.test_finetune import completion_loss, merged, recording_batches, weights
+from tests.integration.test_finetune import ALIKE, completion_loss, merged, recording_batches, weights
 from tests.integration.tiny_models import POSITIONS, save_tiny_model
 
 
@@ -174,7 +174,7 @@ def test_preferences_start_from_what_was_learnt_and_widen_the_margin(plain: Path
     assert margin(preferring.out, PREFERENCES) > margin(plain, PREFERENCES) + 1
     assert [step for step, _ in seen] == list(range(1, 11)) and done.steps == 4
     losses = [loss for _, loss in seen[4:]]
-    assert losses[0] == pytest.approx(math.log(2), rel=1e-3)  # nothing is preferred yet to what came
+    assert losses[0] == pytest.approx(math.log(2), rel=10 * ALIKE)  # nothing is preferred yet to what came
     assert losses[-1] < losses[0]
     assert done.preferences == 12
     assert done.preference_first_loss == done.preference_last_loss == pytest.approx(math.fsum(losses) / 6)
@@ -209,7 +209,6 @@ def test_a_stop_while_preferences_are_learnt_leaves_nothing(preferring: FineTuni
 def test_a_batch_of_preferences_made_of_several_passes_moves_the_weights_as_one(
     preferring: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services.training import trainer
 
     fresh = replace(preferring, preferences=PREFERENCES[:8], order=range(8))
     whole = fine_tune(fresh)
@@ -222,7 +221,7 @@ def test_with_lora_preferences_are_learnt_in_the_same_adapter(preferring: FineTu
     lora = replace(preferring, muon_learning_rate=0.0, learning_rate=1e-2, lora_rank=4, lora_alpha=8.0)
     seen: list[float] = []
     fine_tune(replace(lora, on_step=lambda step, loss: seen.append(loss)))
-    assert seen[4] == pytest.approx(math.log(2), rel=1e-3) and seen[-1] < seen[4]
+    assert seen[4] == pytest.approx(math.log(2), rel=10 * ALIKE) and seen[-1] < seen[4]
     before, after = weights(base), merged(lora.out, base)
     assert before.keys() == after.keys()
     name = "model.layers.0.self_attn.q_proj.weight"
@@ -248,6 +247,17 @@ def test_both_losses_on_held_back_samples_are_those_of_their_completions(job: Fi
     done = fine_tune(replace(job, examples=EXAMPLES[8:], order=list(range(8)) * 4, held_back=held))
     assert done.held_back == 8
     assert done.held_back_loss_base == pytest.approx(completion_loss(base, held), rel=1e-4)
+    assert done.held_back_loss == pytest.approx(completion_loss(job.out, held), rel=1e-4)
+
+
+def test_what_is_held_back_is_measured_in_float32_where_the_training_was_not(
+    job: FineTuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where accelerate puts autocast around the model."""
+    usual = trainer.arguments
+    monkeypatch.setattr(trainer, "arguments", lambda *told: {**usual(*told), "bf16": True})
+    held = EXAMPLES[:8]
+    done = fine_tune(replace(job, examples=EXAMPLES[8:], order=list(range(8)) * 4, held_back=held))
     assert done.held_back_loss == pytest.approx(completion_loss(job.out, held), rel=1e-4)
 
 

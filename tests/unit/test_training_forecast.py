@@ -26,7 +26,7 @@ THREE_B = Shape(
     parameters=3_212_749_824, hidden_parameters=2_818_572_288, layers=28, hidden=3072, inner=8192, query_width=3072,
     key_width=1024, heads=24, vocabulary=128_256, norms=2, matrices=7, width_in=26_624, width_out=27_648,
 )  # fmt: skip
-ON_GPU = Plan(rows=8, row_tokens=2048, on_gpu=True)
+ON_GPU = Plan(rows=8, row_tokens=2048, on_gpu=True, passes=2)
 
 
 def model(kind: str, layers: int) -> Any:
@@ -113,6 +113,26 @@ def test_lora_holds_the_weights_once_and_trains_a_hundredth_of_them() -> None:
     found = memory(THREE_B, replace(ON_GPU, lora_rank=16))
     assert found.weights < 4.1 * THREE_B.parameters
     assert found.gradients + found.optimizer < 0.2 * THREE_B.parameters
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_tokens", "rank", "passes", "measured_mb"),
+    [
+        (2, 4608, 0, 2, 61_170), (2, 4608, 0, 1, 53_224), (8, 2048, 0, 2, 63_986), (8, 2048, 0, 1, 54_651),
+        (8, 2048, 16, 1, 22_650),
+    ],
+)  # fmt: skip
+def test_the_forecast_is_near_what_was_measured_on_a_gpu(
+    rows: int, row_tokens: int, rank: int, passes: int, measured_mb: int
+) -> None:
+    """An H200: docs/forecast.md."""
+    plan = Plan(rows, row_tokens, rank, on_gpu=True, passes=passes)
+    assert 0.98 < memory(THREE_B, plan).total / 1e6 / measured_mb < 1.08
+
+
+def test_gradients_of_an_earlier_pass_stay_while_the_next_goes_there() -> None:
+    once = memory(THREE_B, replace(ON_GPU, passes=1))
+    assert once.total < memory(THREE_B, ON_GPU).total == memory(THREE_B, replace(ON_GPU, passes=64)).total
 
 
 def test_muon_keeps_one_moment_less_of_the_hidden_matrices() -> None:
