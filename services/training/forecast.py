@@ -50,13 +50,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """How it is trained: `rows` of `row_tokens` go through at once. `on_gpu`: with autocast and checkpointing."""
+    """How it is trained: `rows` of `row_tokens` go through at once. `on_gpu`: with autocast and checkpointing.
+    `shards`: so many processes share weights, gradients and optimizer (FSDP)."""
 
     rows: int
     row_tokens: int
     lora_rank: int = 0
     muon: bool = False
     on_gpu: bool = False
+    shards: int = 1
 
     @property
     def tokens(self) -> int:
@@ -92,12 +94,20 @@ def memory(shape: Shape, plan: Plan) -> Memory:
     if plan.on_gpu:
         weights += _BFLOAT16 * trained  # autocast keeps its copies of what is trained
     return Memory(
-        weights=weights,
-        gradients=_FLOAT32 * trained,
-        optimizer=_FLOAT32 * (2 * trained - by_muon),
+        weights=weights // plan.shards + _put_together(shape, plan),
+        gradients=_FLOAT32 * trained // plan.shards,
+        optimizer=_FLOAT32 * (2 * trained - by_muon) // plan.shards,
         activations=_activations(shape, plan),
         head=_head(shape, plan),
     )
+
+
+def _put_together(shape: Shape, plan: Plan) -> int:
+    """What of sharded weights is whole at once: a layer and the next, embedding and head. Counted, not measured."""
+    if plan.shards == 1:
+        return 0
+    layers = 2 * shape.hidden_parameters // shape.layers
+    return (_BFLOAT16 if plan.on_gpu else _FLOAT32) * (layers + 2 * shape.hidden * shape.vocabulary)
 
 
 def operations_per_token(shape: Shape, plan: Plan) -> float:

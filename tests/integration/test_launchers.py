@@ -30,7 +30,7 @@ from services.training.job import (
     TrainingStopped,
 )
 from services.training.job_files import JobFolder
-from tests.integration.test_finetune import weights
+from tests.integration.test_finetune import merged, weights
 from tests.integration.tiny_models import save_tiny_model
 
 
@@ -124,6 +124,49 @@ def test_two_processes_give_the_losses_and_weights_of_one(
     first, other = weights(out_of_one), weights(folder.out)
     for name, weight in first.items():
         torch.testing.assert_close(other[name], weight, rtol=1e-3, atol=1e-3)
+
+
+PLAIN = {"muon_learning_rate": 0.0, "dpo_beta": 0.0}  # what can be sharded
+
+
+def test_two_processes_that_share_the_weights_give_the_losses_and_weights_of_one(base: Path, tmp_path: Path) -> None:
+    alone, folder = JobFolder(tmp_path / "alone"), JobFolder(tmp_path / "job")
+    one, losses_of_one = performed(alone, job(base, alone, **PLAIN))
+    told = job(base, folder, **PLAIN, sharded=True, checkpoints=Checkpointing(folder.checkpoints, "ab", steps=4))
+    folder.write(told)
+    losses: list[float] = []
+    torchrun.run(folder, 2, 900.0, nobody, lambda step, loss: losses.append(loss))
+    two = folder.result()
+    assert (two.processes, two.steps, two.tokens, two.masked) == (2, one.steps, one.tokens, one.masked)
+    assert losses == pytest.approx(losses_of_one, rel=SAME)
+    assert two.held_back_loss == pytest.approx(one.held_back_loss, rel=SAME)
+    of_one = weights(alone.out)
+    torch.testing.assert_close(weights(folder.out), of_one, rtol=1e-3, atol=1e-3)
+
+    # What they saved is whole: one process goes on from it.
+    folder.forget()
+    again, last = performed(folder, replace(told, sharded=False))
+    assert again.resumed_step == 8
+    assert last == pytest.approx(losses_of_one[8:], rel=SAME)
+    torch.testing.assert_close(weights(folder.out), of_one, rtol=1e-3, atol=1e-3)
+
+
+def test_an_adapter_s_checkpoint_is_gone_on_from_by_two_processes_that_share_the_weights(
+    base: Path, tmp_path: Path
+) -> None:
+    lora = PLAIN | {"lora_rank": 4, "lora_alpha": 8.0}
+    alone, folder = JobFolder(tmp_path / "alone"), JobFolder(tmp_path / "job")
+    _, losses_of_one = performed(alone, job(base, alone, **lora))
+    told = job(base, folder, **lora, checkpoints=Checkpointing(folder.checkpoints, "ab", steps=5))
+    folder.write(told)
+    with pytest.raises(Killed):
+        folder.perform(fine_tune, nobody, dies_after(6))
+    folder.write(replace(told, sharded=True))
+    losses: list[float] = []
+    torchrun.run(folder, 2, 900.0, nobody, lambda step, loss: losses.append(loss))
+    assert folder.result().resumed_step == 5
+    assert losses == pytest.approx(losses_of_one[5:], rel=SAME)
+    torch.testing.assert_close(merged(folder.out, base), merged(alone.out, base), rtol=1e-3, atol=1e-3)
 
 
 def test_killed_processes_begin_again_from_the_checkpoint_and_none_outlives_torchrun_or_its_launcher(

@@ -158,6 +158,9 @@ def test_lora_fits_where_a_full_fine_tune_does_not() -> None:
     there = Machine(True, 40 * GIB, "GPU")
     assert levels(config(), there)["memory of the training"] == "fail"
     assert levels(config(training={"lora_rank": 16}), there)["memory of the training"] == "ok"
+    sharded = {"launcher": "torchrun", "processes": 4, "sharding": "fsdp"}
+    assert levels(config(training=sharded), there)["memory of the training"] == "ok"
+    assert levels(config(training=sharded), replace(there, on_gpu=False))["memory of the training"] == "fail"
 
 
 def test_a_disk_that_cannot_hold_every_version_is_named(tmp_path: Path) -> None:
