@@ -231,6 +231,22 @@ def test_processes_that_end_without_a_result_say_what_they_said_and_a_stop_leave
     until(lambda: not any(alive(process) for process in started))
 
 
+def test_a_torchrun_that_takes_too_long_is_ended_and_the_bound_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def sleeping(folder: JobFolder, processes: int, said: Any) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
+        return started[-1]
+
+    monkeypatch.setattr(torchrun, "_start", sleeping)
+    monkeypatch.setattr(torchrun, "_LATE_S", -99.5)
+    with pytest.raises(LaunchFailed, match=r"not done within 100 s; raise training\.timeout_s"):
+        torchrun.run(JobFolder(tmp_path), 1, 100.0, nobody, lambda step, loss: None)
+    assert len(started) == 1 and started[0].poll() is not None
+
+
 def until(holds: Callable[[], bool], within_s: float = 300.0) -> None:
     end_s = time.monotonic() + within_s
     while not holds():

@@ -196,6 +196,7 @@ def test_the_papers_configurations_have_its_models_and_values() -> None:
         ]  # fmt: skip
         assert [source.temperature_answer for source in paper.sources] == [0.7, 0.15, 0.7]
         assert paper.target.temperature_answer == 0.6
+        assert ", ".join(paper.harvest.question_styles) == STYLES.removeprefix("plain, ")
         assert (paper.training.lora_rank, paper.training.batch, paper.training.learning_rate) == (0, 128, 5e-6)
 
 

@@ -12,7 +12,7 @@ from bohdi.doctor import machine
 from bohdi.doctor.ahead import Ahead, Lengths, ahead, at_most
 from bohdi.doctor.asked import Asked, asked_of, judges_of
 from bohdi.doctor.contexts import fits
-from bohdi.doctor.folders import Looked
+from bohdi.doctor.folders import Looked, lora
 from bohdi.doctor.machine import Machine
 from bohdi_common.core import budget
 from bohdi_common.core.state import Rules
@@ -138,6 +138,17 @@ def test_a_training_reads_as_many_examples_as_the_bandit_would_draw() -> None:
     assert looked_ahead(paper, at_most(paper, {})).training_tokens == 2 * 180 * 100
     longest = {"training": {"max_tokens": 50}, "preset": "paper"}
     assert looked_ahead(config(**longest), at_most(config(**longest), {})).training_tokens == 2 * 180 * 50
+
+
+@pytest.mark.parametrize(("rank", "level"), [(16, "ok"), (64, "warn")])
+def test_a_lora_rank_that_servers_take_only_when_told_so_is_warned_of(rank: int, level: str) -> None:
+    behind = {"name": "t", "path": "t", "adapter": "http", "urls": ["http://x/v1"]}
+    asked = config(target=behind, training={"lora_rank": rank})
+    found = {finding.what: finding for finding in lora(asked, looked()["t"])}
+    assert found["LoRA on the servers"].level == level
+    assert ("--max-lora-rank 64 or more" in found["LoRA on the servers"].told) == (level == "warn")
+    here = config(training={"lora_rank": rank})
+    assert [finding.what for finding in lora(here, looked()["t"])] == ["LoRA"]
 
 
 def looked(positions: int | None = 131_072) -> dict[str, Looked]:
