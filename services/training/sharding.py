@@ -13,12 +13,15 @@ import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-ARGUMENTS = {"fsdp": True, "fsdp_config": {"version": 2}}  # of a trainer of transformers
+
+def arguments(sharded: bool) -> dict[str, Any]:
+    """What a trainer of transformers is told; it writes into them."""
+    return {"fsdp": True, "fsdp_config": {"version": 2}} if sharded else {}
 
 
 def shard_on_cpu(trainer: Any) -> None:
-    """Has a trainer with ARGUMENTS shard its model where there is no GPU, too: accelerate leaves out FSDP there, and
-    says nothing. The rest of its way is the same on both."""
+    """Has a trainer with such arguments shard its model where there is no GPU, too: accelerate leaves out FSDP there,
+    and says nothing. The rest of its way is the same on both."""
     if trainer.args.fsdp and not trainer.is_fsdp_enabled:
         state = trainer.accelerator.state
         state.distributed_type = DistributedType.FSDP
@@ -57,7 +60,10 @@ def parts_of(optimizer: torch.optim.Optimizer, whole: dict[str, Any]) -> dict[st
 
 
 def whole_model(sharded: Any, fresh: Callable[[], Any]) -> Any:
-    """The model that `fresh` loads, with the weights of `sharded`, on the CPU. All processes must ask."""
+    """The model that `fresh` loads, with the weights of `sharded`, on the CPU. All processes must ask. Raises
+    RuntimeError for a model that was not sharded: its trainer did not do as it was told."""
+    if not any(isinstance(weight, DTensor) for weight in sharded.parameters()):
+        raise RuntimeError("sharding fsdp was asked for, and each process held the whole model")
     weights = {name: put_together(weight.detach(), kept=True) for name, weight in sharded.named_parameters()}
     model = fresh()
     with torch.no_grad():

@@ -188,7 +188,7 @@ def arguments(job: FineTuning, rows: int) -> dict[str, Any]:
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": job.batch // (rows * ranks.count()),
         "ddp_find_unused_parameters": False,
-        **(sharding.ARGUMENTS if job.sharded else {}),
+        **sharding.arguments(job.sharded),
         "max_grad_norm": _MAX_GRADIENT_NORM,
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
