@@ -19,7 +19,7 @@ from bohdi_common.log.port import LogError, LogUnavailable
 
 _BOOTSTRAP_MS = 8_000
 _COPIES = 3
-_SEEN_S = 10.0
+_SEEN_S = 60.0
 _POLL_S = 0.1
 _TAKEN = "OK"  # what kafka-python says of a setting that was altered
 
