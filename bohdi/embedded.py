@@ -185,10 +185,15 @@ async def host_run(
         watcher.on_host(host)
         keep_what_is_there()
         with gathered(of_local_host(lambda: host.in_flight, host.oldest_age_s), of_runs(host.bandit.states)):
-            return await host.run(_stop_on_signals(), _resumed(run_id, log, caps) if resume else None)
+            state = await host.run(_stop_on_signals(), _resumed(run_id, log, caps) if resume else None)
     finally:
         await models.close()
         await log.close()
+    if state.finished:
+        # A training that was told to stop does so after the step at hand, in a thread.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        versions.sweep_jobs()
+    return state
 
 
 def _services(

@@ -9,7 +9,7 @@ from typing import Any
 
 from bohdi.doctor.finding import Finding, gib
 from bohdi.run_folder import why_no_model
-from bohdi_common.models import huggingface
+from bohdi_common.models import huggingface, vllm
 from bohdi_common.models.places import place
 from bohdi_common.runtime.config import Config, Model
 from services.training.forecast import Shape
@@ -50,7 +50,7 @@ def look(config: Config, beside: Path, found: dict[str, Looked]) -> Iterator[Fin
 
 
 def lora(config: Config, seen: Looked | None) -> Iterator[Finding]:
-    """Whether the target has what LoRA is put on."""
+    """Whether the target has what LoRA is put on, and its servers, as far as that can be told, take its rank."""
     rank = config.training.lora_rank
     if not rank or seen is None:
         return
@@ -67,8 +67,18 @@ def lora(config: Config, seen: Looked | None) -> Iterator[Finding]:
         f"rank {rank} on {seen.shape.matrices * seen.shape.layers} matrices: {trained / 1e6:.3g}M parameters, "
         f"{share:.2%} of the target's",
     )
+    if config.target.adapter == "http":
+        yield _rank_on_servers(rank)
     if config.training.muon_learning_rate:
         yield Finding("fail", "LoRA", "muon_learning_rate is for matrices that LoRA freezes: set one of them to 0")
+
+
+def _rank_on_servers(rank: int) -> Finding:
+    """A server tells its limit to nobody, and refuses when it loads the first version."""
+    if rank <= vllm.DEFAULT_MAX_RANK:
+        return Finding("ok", "LoRA on the servers", f"rank {rank} is within vLLM's limit where it is told no other")
+    told = f"rank {rank} is above the {vllm.DEFAULT_MAX_RANK} that vLLM takes where it is told no other"
+    return Finding("warn", "LoRA on the servers", f"{told}: start each with --max-lora-rank {rank} or more")
 
 
 def _loaded(folder: Path) -> Looked:

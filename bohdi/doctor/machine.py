@@ -63,8 +63,10 @@ def plan_of(config: Config, shape_positions: int | None, on_gpu: bool) -> Plan:
     job = FineTuning(nowhere, nowhere, nowhere, (), (), training.batch, training.learning_rate, training.max_tokens)
     row_tokens = min(longest, config.harvest.question_max_tokens + config.harvest.answer_max_tokens)
     rows = padded_rows(job, training.max_tokens)
+    # Processes that share a model on one CPU share its memory too, and win nothing.
+    shards = training.processes * training.nodes if training.sharding == "fsdp" and on_gpu else 1
     by_muon = training.muon_learning_rate > 0
-    return Plan(rows, row_tokens, training.lora_rank, by_muon, on_gpu, passes=training.batch // rows)
+    return Plan(rows, row_tokens, training.lora_rank, by_muon, on_gpu, training.batch // rows, shards)
 
 
 def memory_of(config: Config, found: Mapping[str, Looked], machine: Machine) -> Iterator[Finding]:
@@ -86,7 +88,7 @@ def memory_of(config: Config, found: Mapping[str, Looked], machine: Machine) -> 
     wanted = memory(target.shape, plan)
     parts = f"weights {gib(wanted.weights)}, gradients {gib(wanted.gradients)}, optimizer {gib(wanted.optimizer)}, "
     parts += f"activations {gib(wanted.activations + wanted.head)} for {plan.rows} rows of {plan.row_tokens}"
-    mend = "set training.lora_rank, or lower training.max_tokens"
+    mend = "set training.lora_rank or training.sharding, or lower training.max_tokens"
     yield _within("memory of the training", wanted.total, machine, mend, f" ({parts})")
     if answering:
         mend = "put models behind servers, or train elsewhere (`bohdi up` on Kafka)"

@@ -29,6 +29,12 @@ class Launcher(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LAUNCHER_TORCHRUN: _ClassVar[Launcher]
     LAUNCHER_TRAINJOB: _ClassVar[Launcher]
 
+class Sharding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SHARDING_UNSPECIFIED: _ClassVar[Sharding]
+    SHARDING_NONE: _ClassVar[Sharding]
+    SHARDING_FSDP: _ClassVar[Sharding]
+
 class FailureClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FAILURE_CLASS_UNSPECIFIED: _ClassVar[FailureClass]
@@ -48,6 +54,9 @@ LAUNCHER_UNSPECIFIED: Launcher
 LAUNCHER_INPROCESS: Launcher
 LAUNCHER_TORCHRUN: Launcher
 LAUNCHER_TRAINJOB: Launcher
+SHARDING_UNSPECIFIED: Sharding
+SHARDING_NONE: Sharding
+SHARDING_FSDP: Sharding
 FAILURE_CLASS_UNSPECIFIED: FailureClass
 FAILURE_CLASS_REJECTED: FailureClass
 FAILURE_CLASS_UNAVAILABLE: FailureClass
@@ -330,7 +339,7 @@ class JudgingSettings(_message.Message):
     def __init__(self, mode: _Optional[_Union[JudgingMode, str]] = ..., both_orders: _Optional[bool] = ..., max_tokens: _Optional[int] = ..., top_p: _Optional[float] = ..., verdicts: _Optional[int] = ..., judge: _Optional[str] = ..., judges: _Optional[_Iterable[_Union[ModelSettings, _Mapping]]] = ..., without_own_votes: _Optional[bool] = ...) -> None: ...
 
 class TrainingSettings(_message.Message):
-    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp", "stm_perplexity", "dpo_beta", "dpo_learning_rate", "dpo_epochs", "dpo_max_pairs", "held_back_share", "held_back_loss_rise", "packing", "launcher", "processes", "nodes", "checkpoint_steps", "checkpoint_s", "timeout_s")
+    __slots__ = ("examples", "passes", "max_examples", "rehearsal_share", "replay_share", "average_last", "restart", "batch", "epochs", "learning_rate", "muon_learning_rate", "weight_decay", "warmup_share", "decay_share", "max_tokens", "lora_rank", "lora_alpha", "ramp", "stm_perplexity", "dpo_beta", "dpo_learning_rate", "dpo_epochs", "dpo_max_pairs", "held_back_share", "held_back_loss_rise", "packing", "launcher", "processes", "nodes", "checkpoint_steps", "checkpoint_s", "timeout_s", "sharding")
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
     MAX_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -363,6 +372,7 @@ class TrainingSettings(_message.Message):
     CHECKPOINT_STEPS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_S_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    SHARDING_FIELD_NUMBER: _ClassVar[int]
     examples: int
     passes: float
     max_examples: int
@@ -395,7 +405,8 @@ class TrainingSettings(_message.Message):
     checkpoint_steps: int
     checkpoint_s: float
     timeout_s: float
-    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ..., stm_perplexity: _Optional[float] = ..., dpo_beta: _Optional[float] = ..., dpo_learning_rate: _Optional[float] = ..., dpo_epochs: _Optional[int] = ..., dpo_max_pairs: _Optional[int] = ..., held_back_share: _Optional[float] = ..., held_back_loss_rise: _Optional[float] = ..., packing: _Optional[bool] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., processes: _Optional[int] = ..., nodes: _Optional[int] = ..., checkpoint_steps: _Optional[int] = ..., checkpoint_s: _Optional[float] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+    sharding: Sharding
+    def __init__(self, examples: _Optional[int] = ..., passes: _Optional[float] = ..., max_examples: _Optional[int] = ..., rehearsal_share: _Optional[float] = ..., replay_share: _Optional[float] = ..., average_last: _Optional[int] = ..., restart: _Optional[bool] = ..., batch: _Optional[int] = ..., epochs: _Optional[int] = ..., learning_rate: _Optional[float] = ..., muon_learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., warmup_share: _Optional[float] = ..., decay_share: _Optional[float] = ..., max_tokens: _Optional[int] = ..., lora_rank: _Optional[int] = ..., lora_alpha: _Optional[float] = ..., ramp: _Optional[bool] = ..., stm_perplexity: _Optional[float] = ..., dpo_beta: _Optional[float] = ..., dpo_learning_rate: _Optional[float] = ..., dpo_epochs: _Optional[int] = ..., dpo_max_pairs: _Optional[int] = ..., held_back_share: _Optional[float] = ..., held_back_loss_rise: _Optional[float] = ..., packing: _Optional[bool] = ..., launcher: _Optional[_Union[Launcher, str]] = ..., processes: _Optional[int] = ..., nodes: _Optional[int] = ..., checkpoint_steps: _Optional[int] = ..., checkpoint_s: _Optional[float] = ..., timeout_s: _Optional[float] = ..., sharding: _Optional[_Union[Sharding, str]] = ...) -> None: ...
 
 class PathsDrawn(_message.Message):
     __slots__ = ("based_on", "rehearsal", "slots", "state_sha256", "state_version")

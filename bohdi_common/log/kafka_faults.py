@@ -13,16 +13,16 @@ from bohdi_common.log.port import LogCorrupt, LogError, LogUnavailable
 
 _NOT_LET_IN = (
     errors.SaslAuthenticationFailedError,
-    errors.TopicAuthorizationFailedError,
-    errors.GroupAuthorizationFailedError,
-    errors.ClusterAuthorizationFailedError,
     errors.UnsupportedSaslMechanismError,
     aio_errors.AuthenticationFailedError,
     aio_errors.SaslAuthenticationFailed,
+    aio_errors.UnsupportedSaslMechanismError,
+)
+_NO_RIGHT = (  # for who was let in
+    errors.AuthorizationError,
     aio_errors.TopicAuthorizationFailedError,
     aio_errors.GroupAuthorizationFailedError,
     aio_errors.ClusterAuthorizationFailedError,
-    aio_errors.UnsupportedSaslMechanismError,
 )
 _NOT_SO = (  # the cluster cannot do what was asked of it, however often
     errors.InvalidReplicationFactorError,
@@ -46,6 +46,8 @@ def log_errors(bootstrap: str, place: str = "") -> Iterator[None]:
         raise LogCorrupt(f"{where}records are gone; restore the topic from a copy") from error
     except _NOT_LET_IN as error:
         raise LogError(f"{where}not let in: check user, password and certificates") from error
+    except _NO_RIGHT as error:
+        raise LogError(f"{where}this user has no right to that: {_reason(error)}: give it one (an ACL)") from error
     except _NOBODY as error:
         raise LogUnavailable(f"{where}no broker answers: check address and security settings") from error
     except _NOT_SO as error:

@@ -46,8 +46,8 @@ class VersionStore:
         return Path(tempfile.mkdtemp(prefix=f"{_ASIDE}{self.path(version).name}-", dir=self._folder))
 
     def job(self, version: str, request: str) -> Path:
-        """Where the making of `version` for `request` stands, or would, until it is published. No `sweep` removes it: a
-        training goes on there after a crash."""
+        """Where the making of `version` for `request` stands, or would, until it is published. No `sweep` removes it,
+        for a training goes on there after a crash, but `sweep_jobs` once the run is over."""
         return self._folder / f"{_JOB}{self.path(version).name}-{self.path(request).name[:_REQUEST_DIGITS]}"
 
     def publish(self, version: str, written: Path, about: Mapping[str, Any]) -> str:
@@ -90,7 +90,14 @@ class VersionStore:
 
     def sweep(self) -> list[Path]:
         """Removes what killed writers left aside; returns what it removed. Call it while nobody writes."""
-        leftovers = sorted(self._folder.glob(f"{_ASIDE}*"))
+        return self._swept(_ASIDE)
+
+    def sweep_jobs(self) -> list[Path]:
+        """Removes the makings of versions; returns what it removed. For a run that is over: nobody goes on there."""
+        return self._swept(_JOB)
+
+    def _swept(self, prefix: str) -> list[Path]:
+        leftovers = sorted(self._folder.glob(f"{prefix}*"))
         for folder in leftovers:
             shutil.rmtree(folder)
         return leftovers

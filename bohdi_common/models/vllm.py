@@ -16,6 +16,7 @@ from bohdi_common.models.port import ModelRef
 
 _LOAD_S = 120.0
 RANK = "max_lora_rank"  # in what a server says to an adapter of too high a rank
+DEFAULT_MAX_RANK = 16  # of `vllm serve` without --max-lora-rank
 _THERE_ALREADY = "already been"
 
 

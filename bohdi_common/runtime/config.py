@@ -35,6 +35,7 @@ _LAUNCHERS = {
     "torchrun": pb.LAUNCHER_TORCHRUN,
     "trainjob": pb.LAUNCHER_TRAINJOB,
 }
+_SHARDINGS = {"none": pb.SHARDING_NONE, "fsdp": pb.SHARDING_FSDP}
 
 _NOT_NEAR = 0.5  # similarity below which nothing is a near duplicate, nor would the gate's hashes find it
 
@@ -209,6 +210,7 @@ class Training(_Section):
     launcher: Literal["inprocess", "torchrun", "trainjob"] = "inprocess"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    sharding: Literal["none", "fsdp"] = "none"
     checkpoint_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     checkpoint_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
     timeout_s: Annotated[float, Field(ge=60, le=2_592_000)] = 259_200.0
@@ -237,6 +239,16 @@ class Training(_Section):
                 f"a batch of {self.batch} cannot be shared evenly by {self.processes * self.nodes} processes: "
                 "make it a multiple"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_sharded(self) -> Self:
+        if self.sharding == "none":
+            return self
+        if self.processes * self.nodes == 1:
+            raise ValueError("sharding is fsdp, and one process has nothing to share: raise processes or nodes")
+        if self.muon_learning_rate or self.dpo_beta:
+            raise ValueError("sharding fsdp is for AdamW on examples: set muon_learning_rate and dpo_beta to 0")
         return self
 
 
@@ -350,7 +362,10 @@ class Config(_Section):
         bandit = self.bandit.model_dump() | {"introspection": _INTROSPECTION[self.bandit.introspection]}
         judging = self.judging.model_dump() | {"mode": _JUDGING[self.judging.mode]}
         judging["judges"] = models(self.judging.judges)
-        training = self.training.model_dump() | {"launcher": _LAUNCHERS[self.training.launcher]}
+        training = self.training.model_dump() | {
+            "launcher": _LAUNCHERS[self.training.launcher],
+            "sharding": _SHARDINGS[self.training.sharding],
+        }
         harvest = self.harvest.model_dump()
         own = prompts.load(self.prompts).styles
         harvest["question_styles"] = [own.get(style, style) for style in self.harvest.question_styles]

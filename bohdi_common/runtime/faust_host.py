@@ -63,7 +63,7 @@ class FaustHost:
         port = serve(self.health, self.settings.health_host, self.settings.health_port)
         _log.info("%s: health on %s:%d", self.name, self.settings.health_host, port)
         topics = [topic.name for topic in TOPICS]
-        asyncio.run(wait_for_broker(self.kafka, topics, self.health))
+        asyncio.run(wait_for_broker(self.kafka, topics, self.health, self.group))
         faust.Worker(_app(self, topics), loglevel=logging.getLogger().level, quiet=True).execute_from_commandline()
 
     @property
@@ -86,7 +86,7 @@ class FaustHost:
         self.window.failed.add_done_callback(lambda failed: stop_hard(failed.exception()))
         self.health.in_flight = lambda: self.window.held
         self.health.oldest_input_age_s = lambda: self.window.oldest_age_s
-        watching = watch(self.kafka, [topic.name for topic in TOPICS], self.health)
+        watching = watch(self.kafka, [topic.name for topic in TOPICS], self.health, self.group)
         lag = watch_lag(self.kafka, lambda: self.window.settled, self.health)
         self._watching = [asyncio.create_task(each) for each in (watching, lag)]
         self.health.phase = "running"

@@ -24,6 +24,7 @@ STOPPED_HARD = 70  # EX_SOFTWARE: what was in hand is delivered again
 _PROBE_S = 3.0
 _LAG_S = 5.0
 _PROBE_TIMEOUT_MS = 5_000
+_ASSIGNED_S = 60.0  # a member of a group has its partitions by then, or an answer that there are none for it
 
 _log = logging.getLogger("bohdi")
 
@@ -41,12 +42,12 @@ def _kind(value: bytes) -> str:
     return ""
 
 
-async def wait_for_broker(settings: KafkaSettings, topics: Sequence[str], health: Health) -> None:
-    """Until the broker answers and has all `topics`, however long that takes. Raises LogError for a broker that will
-    never let this process in."""
+async def wait_for_broker(settings: KafkaSettings, topics: Sequence[str], health: Health, group: str = "") -> None:
+    """Until the broker answers, has all `topics` and lets this process ask after `group`, however long that takes.
+    Raises LogError for a broker that will never let this process in."""
     said = ""
     while True:
-        problem = await _missing(settings, topics)
+        problem = await _missing(settings, topics, group)
         health.loop_turned_s = time.monotonic()
         if not problem:
             health.broker_seen_s = time.monotonic()
@@ -57,12 +58,13 @@ async def wait_for_broker(settings: KafkaSettings, topics: Sequence[str], health
         await asyncio.sleep(_PROBE_S)
 
 
-async def _missing(settings: KafkaSettings, topics: Sequence[str]) -> str:
-    """Why work cannot begin; empty when it can."""
+async def _missing(settings: KafkaSettings, topics: Sequence[str], group: str) -> str:
+    """Why work cannot begin, or go on; empty when it can."""
     admin = AIOKafkaAdminClient(**settings.for_aiokafka(), request_timeout_ms=_PROBE_TIMEOUT_MS)
     try:
         await admin.start()
         there = set(await admin.list_topics())
+        barred = group and await _barred(admin, group)
     except (kafka_errors.KafkaError, OSError) as error:
         await refused(settings)
         return f"{settings.bootstrap}: no broker answers ({type(error).__name__})"
@@ -70,19 +72,43 @@ async def _missing(settings: KafkaSettings, topics: Sequence[str]) -> str:
         with suppress(Exception):
             await admin.close()
     missing = sorted(set(topics) - there)
-    return f"{settings.bootstrap}: no topic {', '.join(missing)}: run `bohdi topics create`" if missing else ""
+    if missing:
+        return f"{settings.bootstrap}: no topic {', '.join(missing)}: run `bohdi topics create`"
+    return f"{settings.bootstrap}: {barred}" if barred else ""
 
 
-async def watch(settings: KafkaSettings, topics: Sequence[str], health: Health) -> None:
-    """Notes every few seconds that the loop turns and whether the broker answers. Without end."""
+async def _barred(admin: AIOKafkaAdminClient, group: str) -> str:
+    """Why this process may not ask after the group; empty when it may. (Whether it may join, the broker does not tell
+    before it tries.)"""
+    try:
+        await admin.find_coordinator(group)
+    except kafka_errors.GroupAuthorizationFailedError:
+        return f"this user has no right to the consumer group {group}: give it Describe and Read (an ACL)"
+    except kafka_errors.KafkaError:  # one that has just started has no coordinator
+        return ""
+    return ""
+
+
+async def watch(settings: KafkaSettings, topics: Sequence[str], health: Health, group: str = "") -> None:
+    """Notes every few seconds that the loop turns, whether the broker answers, and, of a member of `group`, whether it
+    has partitions: the clients keep to themselves that one may not join. Without end."""
+    outside_since_s, said = time.monotonic(), False
     while True:
-        health.loop_turned_s = time.monotonic()
+        health.loop_turned_s = now_s = time.monotonic()
         try:
-            health.problem = await _missing(settings, topics)
+            health.problem = await _missing(settings, topics, group)
         except LogError as error:
             health.problem = str(error)
         if not health.problem:
             health.broker_seen_s = time.monotonic()
+        if health.problem or health.assigned is not None:
+            outside_since_s, said = now_s, False
+        elif group and now_s - outside_since_s > _ASSIGNED_S:
+            mend = "see that this user has the right Read on it and on its topic"
+            health.problem = f"{settings.bootstrap}: outside of the consumer group {group}: {mend}"
+            if not said:
+                _log.warning("%s", health.problem)
+            said = True
         await asyncio.sleep(_PROBE_S)
 
 

@@ -15,11 +15,11 @@ from bohdi_common.events.topics import FEEDBACK, TOPICS, Topic
 from bohdi_common.log.kafka_door import refused_now
 from bohdi_common.log.kafka_faults import log_errors
 from bohdi_common.log.kafka_settings import KafkaSettings
-from bohdi_common.log.port import LogUnavailable
+from bohdi_common.log.port import LogError, LogUnavailable
 
 _BOOTSTRAP_MS = 8_000
 _COPIES = 3
-_SEEN_S = 10.0
+_SEEN_S = 60.0
 _POLL_S = 0.1
 _TAKEN = "OK"  # what kafka-python says of a setting that was altered
 
@@ -123,7 +123,10 @@ class Cluster:
             made = plan(self._topics, _found(admin, self._topics), copies)
             for topic in made.missing:
                 new = NewTopic(topic.name, topic.partitions, copies, topic_configs=configs_of(topic, copies))
-                with suppress(errors.TopicAlreadyExistsError):  # another process was quicker
+                with (
+                    log_errors(self._kafka.bootstrap, f"{topic.name}: create"),
+                    suppress(errors.TopicAlreadyExistsError),  # another process was quicker
+                ):
                     admin.create_topics([new])
             for name, count in made.grow.items():
                 self._grow(admin, name, count)
@@ -175,7 +178,9 @@ def _found(admin: KafkaAdminClient, topics: Sequence[Topic]) -> dict[str, Found]
         return {}
     described = admin.describe_topics(names)
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    configs = admin.describe_configs(resources, config_filter="all")["topic"]
+    configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    if hidden := [name for name in names if not configs.get(name)]:  # the client drops the broker's refusal
+        raise LogError(f"{hidden[0]}: its settings cannot be read: give this user the right DescribeConfigs on it")
     return {
         topic["name"]: Found(
             len(topic["partitions"]),

@@ -1,7 +1,8 @@
 """Where a training can go on after its process was killed: weights, optimizer, schedule, random numbers and the losses
 so far, in a folder that is written aside and renamed. The data need no more than the step: their order is given.
 
-One process writes it and all read it. It does not depend on how many train together.
+All take part in it, for each may hold a part of the weights; one writes, and all read. It does not depend on how many
+train together.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from bohdi_common.models.versions import make_durable
+from services.training import ranks, sharding
 from services.training.job import Checkpointing
 
 _KEPT = 2
@@ -49,11 +51,11 @@ class Checkpoint:
         weights = dict(model.named_parameters())
         with torch.no_grad():
             for name, weight in self.state["weights"].items():
-                weights[name].copy_(weight)
+                weights[name].copy_(sharding.part_of(weight, weights[name]))
 
     def put_rates(self, optimizer: Any, schedule: Any) -> None:
         """Gives both what they had, so that the next step is the one that would have been."""
-        optimizer.load_state_dict(self.state["optimizer"])
+        optimizer.load_state_dict(sharding.parts_of(optimizer, self.state["optimizer"]))
         schedule.load_state_dict(self.state["schedule"])
 
     def put_random(self) -> None:
@@ -86,17 +88,25 @@ class Writer:
         return by_step or 0 < self._asked.seconds <= time.monotonic() - self._saved_s
 
     def save(self, trainer: Any, losses: list[float]) -> None:
-        """What a trainer of transformers has after step `len(losses)`; the two last checkpoints are kept."""
+        """What a trainer of transformers has after step `len(losses)`; the two last checkpoints are kept. All processes
+        must ask."""
+        first = ranks.own() == 0
+        trained = {name: weight.detach() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+        weights, optimizer = sharding.put_together([trained, trainer.optimizer.state_dict()], kept=first)
+        if first:
+            self._write(trainer, weights, optimizer, losses)
+        self._saved_s = time.monotonic()
+
+    def _write(self, trainer: Any, weights: Any, optimizer: Any, losses: list[float]) -> None:
         done_before = sum(map(len, self._before.values()))
         final = self._asked.folder / f"{_NAME}{done_before + len(losses):09d}"
         aside = final.with_suffix(_ASIDE)
         for leftover in self._asked.folder.glob(f"*{_ASIDE}"):
             shutil.rmtree(leftover)
         aside.mkdir(parents=True)
-        trained = {name: weight.detach() for name, weight in trainer.model.named_parameters() if weight.requires_grad}
         state = {
-            "weights": trained,
-            "optimizer": trainer.optimizer.state_dict(),
+            "weights": weights,
+            "optimizer": optimizer,
             "schedule": trainer.lr_scheduler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
@@ -111,7 +121,6 @@ class Writer:
         aside.rename(final)
         for older in _whole(self._asked.folder)[:-_KEPT]:
             shutil.rmtree(older)
-        self._saved_s = time.monotonic()
 
 
 def _whole(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def fine_tune(job: FineTuning) -> FineTuned:
         since.put(model)
         losses = since.before[trainer.STAGE]
     else:
-        model, losses = trainer.train(job, model, tokenizer, learnt.rows, learnt.order, since)
+        fresh = partial(_loaded, job)
+        model, losses = trainer.train(job, model, tokenizer, learnt.rows, learnt.order, since, fresh)
     pairs, preference_losses = 0, [0.0]
     if job.dpo_beta > 0:
         model, pairs, preference_losses = _preferred(job, model, tokenizer, limit, losses, since)
@@ -156,6 +158,8 @@ def _check(job: FineTuning) -> None:
         raise ValueError(f"batch {job.batch}, epochs {job.epochs}, max_tokens {job.max_tokens}: all must be at least 1")
     if job.batch % ranks.count():
         raise ValueError(f"a batch of {job.batch} cannot be shared evenly by {ranks.count()} processes")
+    if job.sharded and (job.muon_learning_rate > 0 or job.dpo_beta > 0):
+        raise ValueError("sharding fsdp is for AdamW on examples: set muon_learning_rate and dpo_beta to 0")
     if job.lora_rank > 0 and job.muon_learning_rate > 0:
         raise ValueError(
             "muon_learning_rate is for the hidden matrices, which LoRA freezes; set it to 0 or lora_rank to 0"

@@ -51,7 +51,7 @@ class Shape:
 @dataclass(frozen=True)
 class Plan:
     """How it is trained: `rows` of `row_tokens` go through at once, `passes` of them make a step. `on_gpu`: with
-    autocast and checkpointing."""
+    autocast and checkpointing. `shards`: so many processes share weights, gradients and optimizer (FSDP)."""
 
     rows: int
     row_tokens: int
@@ -59,6 +59,7 @@ class Plan:
     muon: bool = False
     on_gpu: bool = False
     passes: int = 1
+    shards: int = 1
 
     @property
     def tokens(self) -> int:
@@ -96,18 +97,29 @@ def memory(shape: Shape, plan: Plan) -> Memory:
     trained = adapter_parameters(shape, plan.lora_rank) if plan.lora_rank else shape.parameters
     by_muon = shape.hidden_parameters if plan.muon and not plan.lora_rank else 0
     weights = _FLOAT32 * (shape.parameters + (trained if plan.lora_rank else 0))
-    gradients, optimizer = _FLOAT32 * trained, _FLOAT32 * (2 * trained - by_muon)
+    weights = weights // plan.shards + _put_together(shape, plan)
+    gradients = _FLOAT32 * trained // plan.shards
+    optimizer = _FLOAT32 * (2 * trained - by_muon) // plan.shards
     kept, head, hidden = _activations(shape, plan), _head(shape, plan), _hidden_states(shape, plan)
     if not plan.on_gpu:
         return Memory(weights, gradients, optimizer, kept, head)
     earlier = gradients if plan.passes > 1 else 0
+    copies = _BFLOAT16 * trained // plan.shards
     layer_copies = _BFLOAT16 * shape.hidden_parameters // shape.layers
     return max(
-        Memory(weights + _BFLOAT16 * trained, earlier, optimizer, kept, head),
+        Memory(weights + copies, earlier, optimizer, kept, head),
         Memory(weights + layer_copies, earlier, optimizer, kept + _layer_gradients(shape, plan), hidden),
         Memory(weights, gradients, optimizer, layer_bytes(shape, plan), hidden),
         key=lambda moment: moment.total,
     )
+
+
+def _put_together(shape: Shape, plan: Plan) -> int:
+    """What of sharded weights is whole at once: a layer and the next, embedding and head. Counted, not measured."""
+    if plan.shards == 1:
+        return 0
+    layers = 2 * shape.hidden_parameters // shape.layers
+    return (_BFLOAT16 if plan.on_gpu else _FLOAT32) * (layers + 2 * shape.hidden * shape.vocabulary)
 
 
 def operations_per_token(shape: Shape, plan: Plan) -> float:

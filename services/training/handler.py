@@ -19,6 +19,7 @@ from typing import Any
 
 from bohdi_common.core.state import BASE_VERSION, Failure
 from bohdi_common.events import codec
+from bohdi_common.events import events_pb2 as pb
 from bohdi_common.events.events_pb2 import Event, TrainingRequested
 from bohdi_common.events.topics import TRAINING_REQUESTS
 from bohdi_common.models import prompts
@@ -139,6 +140,7 @@ class Training:
             dpo_epochs=settings.dpo_epochs,
             held_back=lessons.held_back,
             held_back_loss_rise=settings.held_back_loss_rise,
+            sharded=settings.sharding == pb.SHARDING_FSDP,
             average_with=[self.folder_of(ModelRef.of(target, v, run_id)) for v in asked.average_with],
             seed=int(asked.request_hash, 16) % 2**_SEED_BITS,
             checkpoints=Checkpointing(

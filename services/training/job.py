@@ -75,8 +75,8 @@ class FineTuning:
     """One fine-tune of `base`, a version of the model in `root` (that one itself at first). `order` says which of the
     `examples` are seen, in which order, in each epoch; one may come many times. `preferences` are learnt after them,
     where `dpo_beta` is above 0; on `held_back` the result is measured. The settings are those of TrainingSettings in
-    the events. With `checkpoints` it goes on from the last of them. `stop` and `on_step` (steps done, loss) are of the
-    process that trains, and in no file."""
+    the events; `sharded`: by FSDP. With `checkpoints` it goes on from the last of them. `stop` and `on_step` (steps
+    done, loss) are of the process that trains, and in no file."""
 
     base: Path
     root: Path
@@ -102,6 +102,7 @@ class FineTuning:
     held_back: Sequence[Example] = ()
     held_back_loss_rise: float = 0.0
     average_with: Sequence[Path] = ()
+    sharded: bool = False
     seed: int = 0
     checkpoints: Checkpointing | None = None
     stop: Callable[[], bool] = field(default=lambda: False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import datasets
@@ -17,7 +18,7 @@ from services.training import trainer as supervised
 from services.training.checkpoints import Checkpoint
 from services.training.job import FineTuning, Row, TrainingStopped
 from services.training.recipe import optimizer_for, schedule_for
-from services.training.trainer import GoingOn, Watch, arguments, finished, padded_rows
+from services.training.trainer import OurOwn, Watch, arguments, finish, padded_rows, plain_model
 
 _IGNORED = -100
 STAGE = "preferences"
@@ -39,11 +40,7 @@ def prefer(
 
     Where several processes take turns, the first pairs come once more in the last turn of an epoch, to fill it."""
     set_seed(job.seed)
-    optimizer = optimizer_for(
-        model, learning_rate=job.dpo_learning_rate, muon_learning_rate=0.0, weight_decay=job.weight_decay
-    )
     steps = job.dpo_epochs * math.ceil(len(pairs) / job.batch)
-    schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
     known = since.state[_REFERENCE] if since and since.stage == STAGE else None
     trainer = _PreferenceTrainer(
         job,
@@ -52,17 +49,21 @@ def prefer(
         args=_settings(job),
         train_dataset=_dataset(pairs),
         processing_class=tokenizer,
-        optimizers=(optimizer, schedule),
     )
+    trainer.optimizer_of = partial(
+        optimizer_for, learning_rate=job.dpo_learning_rate, muon_learning_rate=0.0, weight_decay=job.weight_decay
+    )
+    trainer.schedule_of = partial(schedule_for, warmup_share=job.warmup_share, decay_share=job.decay_share)
     watch = Watch(job, STAGE, since, {supervised.STAGE: losses}, {_REFERENCE: trainer.reference})
     trainer.add_callback(watch)
-    trained = finished(trainer, watch, f"of {steps} steps on preferences")
+    finish(trainer, watch, f"of {steps} steps on preferences")
+    trained = plain_model(trainer)
     if job.lora_rank > 0:
         trained.delete_adapter("ref")  # TRL's copy of the adapter as it came
     return trained, watch.losses
 
 
-class _PreferenceTrainer(GoingOn, DPOTrainer):
+class _PreferenceTrainer(OurOwn, DPOTrainer):
     """Takes pairs that are tokenised, as the supervised rows are, and keeps each step's loss. `reference`: the
     log-probabilities of chosen and rejected completions under the model as it came, two tensors; computed unless known.
     """

@@ -33,6 +33,11 @@ def anybody(flag: bool) -> bool:
     return mean(float(flag)) > 0
 
 
+def first_says(flag: bool) -> bool:
+    """The `flag` of the first, for all. They wait here for each other."""
+    return anybody(flag and own() == 0)
+
+
 def interleaved(parts: Sequence[Any]) -> list[Any]:
     """What each has computed of its share, every `count`-th from its own number on, put together again; for all."""
     if count() == 1:

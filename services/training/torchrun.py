@@ -42,7 +42,10 @@ def run(
     why = ""
     for _ in range(1 + _RESTARTS):
         with tempfile.TemporaryFile() as said:
-            code = _attempt(folder, _start(folder, processes, said), until_s, stop, on_step)
+            try:
+                code = _attempt(folder, _start(folder, processes, said), until_s, stop, on_step)
+            except TimeoutError:
+                raise LaunchFailed(f"not done within {timeout_s:.0f} s; raise training.timeout_s") from None
             if folder.is_there():
                 return
             why = " ".join(folder.crash().split()) or _end_of(said)
@@ -57,14 +60,14 @@ def _attempt(
     stop: Callable[[], bool],
     on_step: Callable[[int, float], None],
 ) -> int:
-    """Looks on until torchrun has ended; its exit code. None of its processes is left then."""
+    """Looks on until torchrun has ended; its exit code. None of its processes is left then. Raises TimeoutError."""
     read_to = 0
     try:
         while process.poll() is None:
             if stop():
                 raise TrainingStopped("stopped while its processes trained")
             if time.monotonic() > until_s:
-                raise LaunchFailed("not done in time; raise training.timeout_s")
+                raise TimeoutError
             time.sleep(_LOOK_S)
             read_to = _told(folder, read_to, on_step)
     finally:

@@ -1,14 +1,15 @@
 """TRL's SFTTrainer with all off that one fine-tune does not need: reports, evaluation, its own checkpoints, shuffling.
 
-Several processes train one model by torch's DistributedDataParallel: each has the whole of it and takes every n-th
-pass of a step, and their gradients are averaged. TRL divides the loss of a pass by the tokens of the whole step, those
-of all processes, so a step is the same however many there are.
+Several processes train one model by torch's DistributedDataParallel, or by FSDP where a job is `sharded`: each takes
+every n-th pass of a step, and their gradients are averaged. TRL divides the loss of a pass by the tokens of the whole
+step, those of all processes, so a step is the same however many there are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from services.training import ranks
+from services.training import ranks, sharding
 from services.training.checkpoints import Checkpoint, Writer
 from services.training.job import FineTuning, Row, TrainingDiverged, TrainingStopped
 from services.training.packing import check_sound, rows_per_pass
@@ -33,22 +34,21 @@ datasets.disable_progress_bars()
 
 
 def train(
-    job: FineTuning, model: Any, tokenizer: Any, rows: Sequence[Row], order: Sequence[int], since: Checkpoint | None
+    job: FineTuning,
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    order: Sequence[int],
+    since: Checkpoint | None,
+    fresh: Callable[[], Any],
 ) -> tuple[Any, list[float]]:
     """Trains what is trainable of `model` on `rows` in `order`, from the checkpoint `since` on; returns the model on
-    the CPU and the loss of every step. Raises TrainingDiverged, TrainingStopped, or ValueError for a model whose rows
-    cannot be packed."""
+    the CPU and the loss of every step. What was sharded is of no use after: `fresh` loads the model once more. Raises
+    TrainingDiverged, TrainingStopped, or ValueError for a model whose rows cannot be packed."""
     set_seed(job.seed)
     if job.packing:
         check_sound(model, rows, tokenizer.pad_token_id)
-    optimizer = optimizer_for(
-        model,
-        learning_rate=job.learning_rate,
-        muon_learning_rate=job.muon_learning_rate,
-        weight_decay=job.weight_decay,
-    )
     steps = job.epochs * math.ceil(len(order) / job.batch)
-    schedule = schedule_for(optimizer, steps, warmup_share=job.warmup_share, decay_share=job.decay_share)
     watch = Watch(job, STAGE, since)
     settings = _settings(job, [len(rows[at].ids) for at in order])
     trainer = _Trainer(
@@ -56,31 +56,58 @@ def train(
         args=settings,
         train_dataset=_dataset(rows, order, settings.per_device_train_batch_size * ranks.count()),
         processing_class=tokenizer,
-        optimizers=(optimizer, schedule),
         callbacks=[watch],
     )
-    return finished(trainer, watch, f"of {steps} steps"), watch.losses
+    trainer.optimizer_of = partial(
+        optimizer_for,
+        learning_rate=job.learning_rate,
+        muon_learning_rate=job.muon_learning_rate,
+        weight_decay=job.weight_decay,
+    )
+    trainer.schedule_of = partial(schedule_for, warmup_share=job.warmup_share, decay_share=job.decay_share)
+    finish(trainer, watch, f"of {steps} steps")
+    return sharding.whole_model(trainer.model, fresh) if job.sharded else plain_model(trainer), watch.losses
 
 
-def finished(trainer: Any, watch: Watch, of: str) -> Any:
-    """Trains to the end; returns the model on the CPU. Raises TrainingStopped, with `of` in what it says."""
+def finish(trainer: Any, watch: Watch, of: str) -> None:
+    """Trains to the end. Raises TrainingStopped, with `of` in what it says."""
     watch.trainer = trainer
     trainer.since = watch.since
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(watch.since.folder) if watch.since else None)
     if watch.stopped:
         raise TrainingStopped(f"stopped after {len(watch.losses)} {of}")
-    # On a GPU accelerate has put autocast around `forward`; what is measured of the model later shall be without.
+
+
+def plain_model(trainer: Any) -> Any:
+    """The trained model on the CPU, without what the trainer put around it: on a GPU that is autocast, and what is
+    measured of the model later shall be without."""
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).cpu()
 
 
-class GoingOn:
-    """Has a trainer of transformers go on from a checkpoint of ours in the place of one of its own."""
+class OurOwn:
+    """Has a trainer of transformers take optimizer and schedule from us, which with FSDP it does in no other way, and
+    go on from a checkpoint of ours in the place of one of its own."""
 
+    optimizer_of: Callable[[Any], torch.optim.Optimizer]
+    schedule_of: Callable[[Any, int], Any]
     since: Checkpoint
     model: Any
-    optimizer: Any
-    lr_scheduler: Any
+    optimizer: Any = None
+    lr_scheduler: Any = None
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
+        sharding.shard_on_cpu(self)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = self.optimizer_of(self.model if model is None else model)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        self.lr_scheduler = self.schedule_of(self.optimizer, num_training_steps)
+        return self.lr_scheduler
 
     def _load_from_checkpoint(self, folder: str, model: Any = None) -> None:
         self.since.put(self.model)
@@ -92,7 +119,7 @@ class GoingOn:
         self.since.put_random()
 
 
-class _Trainer(GoingOn, SFTTrainer):
+class _Trainer(OurOwn, SFTTrainer):
     """Keeps each step's loss, which SFTTrainer gives away only by logging."""
 
     step_loss = 0.0
@@ -126,7 +153,7 @@ class Watch(TrainerCallback):
         self._job = job
         self._stage = stage
         self._done_before = sum(map(len, before.values()))
-        self._writer = Writer(job.checkpoints, stage, before, extra) if job.checkpoints and ranks.own() == 0 else None
+        self._writer = Writer(job.checkpoints, stage, before, extra) if job.checkpoints else None
         self.since = since if since and since.stage == stage else None
         self.losses = list(self.since.losses) if self.since else []
         self.stopped = False
@@ -141,7 +168,7 @@ class Watch(TrainerCallback):
         more = state.global_step < state.max_steps
         self.stopped = more and ranks.anybody(self._job.stop())
         control.should_training_stop = control.should_training_stop or self.stopped
-        if more and self._writer and self._writer.due(state.global_step):
+        if more and self._writer and ranks.first_says(self._writer.due(state.global_step)):
             self._writer.save(self.trainer, self.losses)
 
 
@@ -167,6 +194,7 @@ def arguments(job: FineTuning, rows: int) -> dict[str, Any]:
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": job.batch // (rows * ranks.count()),
         "ddp_find_unused_parameters": False,
+        **sharding.arguments(job.sharded),
         "max_grad_norm": _MAX_GRADIENT_NORM,
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,

@@ -59,9 +59,8 @@ def run(folder: JobFolder, settings: pb.TrainingSettings, stop: Callable[[], boo
     reason, when it leaves no result, and ModelUnavailable when the API is away."""
     api, place = _reached()
     job = trainjob(folder, settings, place.runtime)
-    until_s = time.monotonic() + settings.timeout_s + _LATE_S if settings.timeout_s else float("inf")
     jobs = _Jobs(api, place.namespace, job["metadata"]["name"], stop)
-    _Watched(jobs, folder, stop, on_step, until_s).until_done(job)
+    _Watched(jobs, folder, stop, on_step, settings.timeout_s).until_done(job)
 
 
 def trainjob(folder: JobFolder, settings: pb.TrainingSettings, runtime: str) -> dict[str, Any]:
@@ -211,9 +210,11 @@ class _Watched:
     """One training's job, from submission to removal."""
 
     def __init__(
-        self, jobs: _Jobs, folder: JobFolder, stop: Callable[[], bool], on_step: OnStep, until_s: float
+        self, jobs: _Jobs, folder: JobFolder, stop: Callable[[], bool], on_step: OnStep, timeout_s: float
     ) -> None:
-        self._jobs, self._folder, self._stop, self._on_step, self._until_s = jobs, folder, stop, on_step, until_s
+        self._jobs, self._folder, self._stop, self._on_step = jobs, folder, stop, on_step
+        self._timeout_s = timeout_s
+        self._until_s = time.monotonic() + timeout_s + _LATE_S if timeout_s else float("inf")
         self._read_to = 0
 
     def until_done(self, job: dict[str, Any]) -> None:
@@ -252,7 +253,8 @@ class _Watched:
             raise TrainingStopped("stopped while its TrainJob runs on")
         if time.monotonic() > self._until_s:
             self._jobs.delete()
-            raise LaunchFailed(f"TrainJob {self._jobs.name} was not done in time; raise training.timeout_s")
+            late = f"was not done within {self._timeout_s:.0f} s; raise training.timeout_s"
+            raise LaunchFailed(f"TrainJob {self._jobs.name} {late}")
 
     def _settled(self, ended: dict[str, Any]) -> None:
         """Removes the job, whose result, if it left one, is on the store."""

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
@@ -29,12 +30,15 @@ from bohdi.kafka_places import KafkaPlace
 from bohdi.kafka_runs import submit
 from bohdi.run_folder import resolved
 from bohdi_common.core.state import ALL_ROUNDS_DONE, RunState
+from bohdi_common.events.topics import TOPICS
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.log.port import LogError, Record
 from bohdi_common.models.places import RunStores
 from bohdi_common.runtime import config as configs
+from bohdi_common.runtime import kafka_process
 from bohdi_common.runtime.feedback import feedback_events
+from bohdi_common.runtime.health import Health
 from bohdi_common.runtime.kafka_topics import Cluster
 from devbroker.broker import Broker
 from devbroker.security import PASSWORD
@@ -45,6 +49,10 @@ from tests.deploy.pods import name_of, of_kind
 from tests.deploy.rendered import ROOT, Object, overlay
 
 RUN_S = 400.0
+SAID_S = 120.0
+GROUP = "bohdi.judging"
+NAMES = [topic.name for topic in TOPICS]
+OUTSIDE = "outside"  # a user who may see topics and group, and no more
 STOP_S = 30.0
 _WORDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.CLUSTER}
 
@@ -79,6 +87,13 @@ def rights(user: Object) -> Iterator[ACL]:
             yield ACL(f"User:{name_of(user)}", "*", operation, ACLPermissionType.ALLOW, pattern)
 
 
+def rights_outside() -> Iterator[ACL]:
+    prefixed = ACLResourcePatternType.PREFIXED
+    for kind in (ResourceType.TOPIC, ResourceType.GROUP):
+        pattern = ResourcePattern(kind, "bohdi.", prefixed)
+        yield ACL(f"User:{OUTSIDE}", "*", ACLOperation.DESCRIBE, ACLPermissionType.ALLOW, pattern)
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
     """Knows the users of the production overlay."""
@@ -88,10 +103,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcing]:
         settings = KafkaSettings.from_environment(environment=broker.environment)
         with closing(KafkaAdminClient(**settings.for_kafka_python())) as admin:
             told = [
-                UserScramCredentialUpsertion(name_of(user), ScramMechanism.SCRAM_SHA_512, PASSWORD) for user in users
+                UserScramCredentialUpsertion(name, ScramMechanism.SCRAM_SHA_512, PASSWORD)
+                for name in (*map(name_of, users), OUTSIDE)
             ]
             assert set(admin.alter_user_scram_credentials(told).values()) == {None}
-            made = admin.create_acls([right for user in users for right in rights(user)])
+            made = admin.create_acls([*(right for user in users for right in rights(user)), *rights_outside()])
             assert not made["failed"]
         yield broker
 
@@ -101,10 +117,41 @@ def settings_of(broker: Enforcing, user: str) -> KafkaSettings:
 
 
 def test_the_job_makes_the_topics_and_a_service_may_not(broker: Enforcing) -> None:
-    with pytest.raises(LogError, match="not let in"):
+    may_not = r"^[\d.:]+: bohdi\.feedback: create: this user has no right to that: TopicAuthorization.*: give it one"
+    with pytest.raises(LogError, match=may_not):
         Cluster(settings_of(broker, "judging")).create()
     Cluster(settings_of(broker, "topics")).create()
     assert Cluster(settings_of(broker, "run")).differences().differences == []
+    with pytest.raises(LogError, match=r"bohdi\.feedback: its settings cannot be read: .* right DescribeConfigs"):
+        Cluster(settings_of(broker, "judging")).differences()
+
+
+async def test_a_service_without_a_right_to_its_group_waits_for_it_and_says_so(broker: Enforcing) -> None:
+    Cluster(settings_of(broker, "topics")).create()
+    health = Health("judging", SAID_S)
+    waiting = kafka_process.wait_for_broker(settings_of(broker, "bandit"), NAMES, health, GROUP)
+    await said_by(waiting, health, f"this user has no right to the consumer group {GROUP}: give it Describe and Read")
+
+
+async def test_a_service_that_may_ask_after_its_group_and_not_join_it_is_not_ready_and_says_why(
+    broker: Enforcing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Cluster(settings_of(broker, "topics")).create()
+    monkeypatch.setattr(kafka_process, "_ASSIGNED_S", 0.0)
+    health, settings = Health("judging", SAID_S, phase="running"), settings_of(broker, OUTSIDE)
+    await asyncio.wait_for(kafka_process.wait_for_broker(settings, NAMES, health, GROUP), SAID_S)
+    watching = kafka_process.watch(settings, NAMES, health, GROUP)
+    await said_by(watching, health, f"outside of the consumer group {GROUP}: see that this user has the right Read")
+    assert GROUP in health.not_ready()
+
+
+async def said_by(doing: Coroutine[Any, Any, None], health: Health, line: str) -> None:
+    """Returns once that is the problem of who does it."""
+    task, until_s = asyncio.create_task(doing), time.monotonic() + SAID_S
+    while line not in health.problem:
+        assert time.monotonic() < until_s and not task.done(), health.problem
+        await asyncio.sleep(0.05)
+    task.cancel()
 
 
 async def test_a_service_may_not_write_to_a_topic_of_another(broker: Enforcing) -> None:

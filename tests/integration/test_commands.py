@@ -10,6 +10,7 @@ from bohdi.cli import Exit
 from bohdi.run_folder import RunFolder
 from bohdi.verify_run import verify_folder
 from bohdi_common.core.state import RunState
+from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.feedback import events_of
 from services.bandit.handler import folded
 from tests.integration.test_kills import host, killed_in
@@ -41,10 +42,12 @@ def test_a_cancelled_run_ends_at_its_resume_and_trains_nothing_more(tmp_path: Pa
     folder = tmp_path / "run"
     killed_in(folder, "training", 1, "scripted")
     assert state_of(folder).training is not None
+    job = VersionStore(RunFolder(folder).versions).job("r1", "ab")
+    job.mkdir(exist_ok=True)
     assert "no host is at work" in bohdi("cancel", folder)
     assert resumed(folder) == []
     assert state_of(folder).finished == "cancelled by hand"
-    assert state_of(folder).versions == ["base"]
+    assert state_of(folder).versions == ["base"] and not job.exists()
     assert verify_folder(RunFolder(folder))["problems"] == []
     assert bohdi("cancel", folder) == "the run is over: cancelled by hand"
 

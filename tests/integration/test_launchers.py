@@ -30,7 +30,7 @@ from services.training.job import (
     TrainingStopped,
 )
 from services.training.job_files import JobFolder
-from tests.integration.test_finetune import weights
+from tests.integration.test_finetune import merged, weights
 from tests.integration.tiny_models import save_tiny_model
 
 
@@ -126,6 +126,49 @@ def test_two_processes_give_the_losses_and_weights_of_one(
         torch.testing.assert_close(other[name], weight, rtol=1e-3, atol=1e-3)
 
 
+PLAIN = {"muon_learning_rate": 0.0, "dpo_beta": 0.0}  # what can be sharded
+
+
+def test_two_processes_that_share_the_weights_give_the_losses_and_weights_of_one(base: Path, tmp_path: Path) -> None:
+    alone, folder = JobFolder(tmp_path / "alone"), JobFolder(tmp_path / "job")
+    one, losses_of_one = performed(alone, job(base, alone, **PLAIN))
+    told = job(base, folder, **PLAIN, sharded=True, checkpoints=Checkpointing(folder.checkpoints, "ab", steps=4))
+    folder.write(told)
+    losses: list[float] = []
+    torchrun.run(folder, 2, 900.0, nobody, lambda step, loss: losses.append(loss))
+    two = folder.result()
+    assert (two.processes, two.steps, two.tokens, two.masked) == (2, one.steps, one.tokens, one.masked)
+    assert losses == pytest.approx(losses_of_one, rel=SAME)
+    assert two.held_back_loss == pytest.approx(one.held_back_loss, rel=SAME)
+    of_one = weights(alone.out)
+    torch.testing.assert_close(weights(folder.out), of_one, rtol=1e-3, atol=1e-3)
+
+    # What they saved is whole: one process goes on from it.
+    folder.forget()
+    again, last = performed(folder, replace(told, sharded=False))
+    assert again.resumed_step == 8
+    assert last == pytest.approx(losses_of_one[8:], rel=SAME)
+    torch.testing.assert_close(weights(folder.out), of_one, rtol=1e-3, atol=1e-3)
+
+
+def test_an_adapter_s_checkpoint_is_gone_on_from_by_two_processes_that_share_the_weights(
+    base: Path, tmp_path: Path
+) -> None:
+    lora = PLAIN | {"lora_rank": 4, "lora_alpha": 8.0}
+    alone, folder = JobFolder(tmp_path / "alone"), JobFolder(tmp_path / "job")
+    _, losses_of_one = performed(alone, job(base, alone, **lora))
+    told = job(base, folder, **lora, checkpoints=Checkpointing(folder.checkpoints, "ab", steps=5))
+    folder.write(told)
+    with pytest.raises(Killed):
+        folder.perform(fine_tune, nobody, dies_after(6))
+    folder.write(replace(told, sharded=True))
+    losses: list[float] = []
+    torchrun.run(folder, 2, 900.0, nobody, lambda step, loss: losses.append(loss))
+    assert folder.result().resumed_step == 5
+    assert losses == pytest.approx(losses_of_one[5:], rel=SAME)
+    torch.testing.assert_close(merged(folder.out, base), merged(alone.out, base), rtol=1e-3, atol=1e-3)
+
+
 def test_killed_processes_begin_again_from_the_checkpoint_and_none_outlives_torchrun_or_its_launcher(
     base: Path, tmp_path: Path, whole: tuple[FineTuned, list[float], Path]
 ) -> None:
@@ -138,9 +181,8 @@ def test_killed_processes_begin_again_from_the_checkpoint_and_none_outlives_torc
         "torchrun.run(JobFolder(Path(sys.argv[1])), 2, 900.0, lambda: False, lambda step, loss: None)"
     )
     launcher = subprocess.Popen([sys.executable, "-W", "ignore", "-c", command, str(folder.path)])
-    until(lambda: bool(folder.progress(0)[0]))
+    until(lambda: len(psutil.Process(launcher.pid).children(recursive=True)) >= 3)  # torchrun and two
     family = psutil.Process(launcher.pid).children(recursive=True)
-    assert len(family) >= 3  # torchrun and two
     launcher.kill()
     launcher.wait()
     until(lambda: not any(alive(process) for process in family))
@@ -151,7 +193,7 @@ def test_killed_processes_begin_again_from_the_checkpoint_and_none_outlives_torc
 
     def kills_one(step: int, loss: float) -> None:
         losses[step] = loss
-        if not hit:
+        if step > saving.steps and not hit:
             agent = next(p for p in psutil.Process().children() if "torch.distributed.run" in " ".join(p.cmdline()))
             hit.append(agent.children()[-1].pid)
             os.kill(hit[0], signal.SIGKILL)
@@ -186,6 +228,22 @@ def test_processes_that_end_without_a_result_say_what_they_said_and_a_stop_leave
     with pytest.raises(TrainingStopped):
         torchrun.run(folder, 2, 900.0, stop, lambda step, loss: None)
     until(lambda: not any(alive(process) for process in started))
+
+
+def test_a_torchrun_that_takes_too_long_is_ended_and_the_bound_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def sleeping(folder: JobFolder, processes: int, said: Any) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
+        return started[-1]
+
+    monkeypatch.setattr(torchrun, "_start", sleeping)
+    monkeypatch.setattr(torchrun, "_LATE_S", -99.5)
+    with pytest.raises(LaunchFailed, match=r"not done within 100 s; raise training\.timeout_s"):
+        torchrun.run(JobFolder(tmp_path), 1, 100.0, nobody, lambda step, loss: None)
+    assert len(started) == 1 and started[0].poll() is not None
 
 
 def until(holds: Callable[[], bool], within_s: float = 300.0) -> None:

@@ -209,7 +209,6 @@ def test_a_stop_while_preferences_are_learnt_leaves_nothing(preferring: FineTuni
 def test_a_batch_of_preferences_made_of_several_passes_moves_the_weights_as_one(
     preferring: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     fresh = replace(preferring, preferences=PREFERENCES[:8], order=range(8))
     whole = fine_tune(fresh)
     monkeypatch.setattr(trainer, "MAX_TOKENS_PER_PASS", 4 * preferring.max_tokens)

@@ -16,7 +16,7 @@ from bohdi_common.log.port import LogError
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.feedback import feedback_events
 from tests import scripted
-from tests.demo_http import DEMO, SOURCES, Account, behind, served
+from tests.demo_http import DEMO, LORA, SOURCES, WHOLE, Account, behind, served
 
 RUN_S = 900  # far beyond what it takes, on a machine that others load too
 
@@ -40,7 +40,8 @@ def test_a_run_whose_models_are_behind_faulty_servers_ends_clean_and_every_reque
 ) -> None:
     folder, config = RunFolder(tmp_path / "run"), tmp_path / "run.yaml"
     with served(*SOURCES, seed=1) as sources, served("target", seed=2) as target:
-        small = behind(sources.url, target.url, scripted.small())
+        small = scripted.small()
+        small = behind(sources.url, target.url, small | {"training": small["training"] | LORA})
         config.write_text(yaml.safe_dump(small.model_dump(mode="json")))
         ran = subprocess.run(run(config, folder), capture_output=True, text=True, timeout=RUN_S, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -59,7 +60,7 @@ def test_a_target_that_is_trained_whole_is_read_by_its_server_every_round_and_ag
     tmp_path: Path,
 ) -> None:
     folder, config = RunFolder(tmp_path / "run"), tmp_path / "run.yaml"
-    with served("target", share=0.0, options=["--dev"]) as target:
+    with served("target", share=0.0, options=WHOLE) as target:
         one = {"name": "target", "adapter": "http", "path": "microworld:target", "urls": [target.url]}
         small = configs.load(DEMO, scripted.small() | {"target": one})
         config.write_text(yaml.safe_dump(small.model_dump(mode="json")))

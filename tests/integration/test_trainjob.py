@@ -161,7 +161,7 @@ def test_a_job_that_does_not_end_in_time_is_removed(
     cluster: Cluster, folder: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainjob, "_LATE_S", -99.5)
-    with pytest.raises(LaunchFailed, match=r"not done in time; raise training\.timeout_s"):
+    with pytest.raises(LaunchFailed, match=r"was not done within 100 s; raise training\.timeout_s"):
         run(folder)
     assert cluster.jobs == {}
 

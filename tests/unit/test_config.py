@@ -12,6 +12,7 @@ from bohdi_common.models import prompts
 from bohdi_common.runtime.config import BadConfig, Config, load, parse
 
 STYLES = "plain, steps, views, code, compare, across, talk"
+SHARDED = {"launcher": "torchrun", "processes": 2, "sharding": "fsdp"}
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
@@ -60,6 +61,9 @@ def test_there_are_shipped_configurations() -> None:
         ({"training": {"launcher": "torchrun", "nodes": 2}}, "x.yaml: training: nodes is 2, and launcher torchrun"),
         ({"training": {"launcher": "torchrun", "processes": 5}}, "x.yaml: training: a batch of 32 cannot be shared"),
         ({"training": {"launcher": "slurm"}}, "x.yaml: training.launcher: "),
+        ({"training": {"sharding": "fsdp"}}, "x.yaml: training: sharding is fsdp, and one process"),
+        ({"training": SHARDED | {"dpo_beta": 0.1}}, "x.yaml: training: sharding fsdp is for AdamW on examples"),
+        ({"training": SHARDED | {"muon_learning_rate": 0.1}}, "x.yaml: training: sharding fsdp is for AdamW"),
         ({"training": {"dpo_beta": -1}}, "x.yaml: training.dpo_beta: "),
         ({"prompts": "none-v0"}, "x.yaml: prompts: there is no such prompt set"),
         ({"sources": []}, "x.yaml: sources: "),
@@ -192,6 +196,7 @@ def test_the_papers_configurations_have_its_models_and_values() -> None:
         ]  # fmt: skip
         assert [source.temperature_answer for source in paper.sources] == [0.7, 0.15, 0.7]
         assert paper.target.temperature_answer == 0.6
+        assert ", ".join(paper.harvest.question_styles) == STYLES.removeprefix("plain, ")
         assert (paper.training.lora_rank, paper.training.batch, paper.training.learning_rate) == (0, 128, 5e-6)
 
 

@@ -12,7 +12,7 @@ from bohdi.doctor import machine
 from bohdi.doctor.ahead import Ahead, Lengths, ahead, at_most
 from bohdi.doctor.asked import Asked, asked_of, judges_of
 from bohdi.doctor.contexts import fits
-from bohdi.doctor.folders import Looked
+from bohdi.doctor.folders import Looked, lora
 from bohdi.doctor.machine import Machine
 from bohdi_common.core import budget
 from bohdi_common.core.state import Rules
@@ -140,6 +140,17 @@ def test_a_training_reads_as_many_examples_as_the_bandit_would_draw() -> None:
     assert looked_ahead(config(**longest), at_most(config(**longest), {})).training_tokens == 2 * 180 * 50
 
 
+@pytest.mark.parametrize(("rank", "level"), [(16, "ok"), (64, "warn")])
+def test_a_lora_rank_that_servers_take_only_when_told_so_is_warned_of(rank: int, level: str) -> None:
+    behind = {"name": "t", "path": "t", "adapter": "http", "urls": ["http://x/v1"]}
+    asked = config(target=behind, training={"lora_rank": rank})
+    found = {finding.what: finding for finding in lora(asked, looked()["t"])}
+    assert found["LoRA on the servers"].level == level
+    assert ("--max-lora-rank 64 or more" in found["LoRA on the servers"].told) == (level == "warn")
+    here = config(training={"lora_rank": rank})
+    assert [finding.what for finding in lora(here, looked()["t"])] == ["LoRA"]
+
+
 def looked(positions: int | None = 131_072) -> dict[str, Looked]:
     return {name: Looked(Path(name), None, THREE_B, positions, 2) for name in ("a", "b", "t")}
 
@@ -158,6 +169,9 @@ def test_lora_fits_where_a_full_fine_tune_does_not() -> None:
     there = Machine(True, 40 * GIB, "GPU")
     assert levels(config(), there)["memory of the training"] == "fail"
     assert levels(config(training={"lora_rank": 16}), there)["memory of the training"] == "ok"
+    sharded = {"launcher": "torchrun", "processes": 4, "sharding": "fsdp"}
+    assert levels(config(training=sharded), there)["memory of the training"] == "ok"
+    assert levels(config(training=sharded), replace(there, on_gpu=False))["memory of the training"] == "fail"
 
 
 def test_a_disk_that_cannot_hold_every_version_is_named(tmp_path: Path) -> None:

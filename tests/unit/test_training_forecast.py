@@ -140,6 +140,13 @@ def test_muon_keeps_one_moment_less_of_the_hidden_matrices() -> None:
     assert memory(THREE_B, ON_GPU).optimizer - with_muon == 4 * THREE_B.hidden_parameters
 
 
+def test_processes_that_share_the_weights_hold_a_part_each_and_what_is_computed_whole() -> None:
+    alone, four = memory(THREE_B, ON_GPU), memory(THREE_B, replace(ON_GPU, shards=4))
+    assert (four.gradients, four.optimizer) == (alone.gradients // 4, alone.optimizer // 4)
+    assert alone.weights / 4 < four.weights < alone.weights / 2
+    assert (four.activations, four.head) == (alone.activations, alone.head)
+
+
 def test_checkpointing_keeps_the_input_of_each_layer_and_one_whole_layer() -> None:
     found = memory(THREE_B, ON_GPU).activations
     assert found == 4 * 3072 * 28 * ON_GPU.tokens + layer_bytes(THREE_B, ON_GPU)

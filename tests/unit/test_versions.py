@@ -73,6 +73,15 @@ def test_publishing_the_same_again_is_a_no_op_with_the_same_digest(store: Versio
     assert store.sweep() == []
 
 
+def test_the_making_of_a_version_outlasts_a_sweep_and_ends_with_its_run(store: VersionStore) -> None:
+    publish(store)
+    job = store.job("v2", "0123")
+    job.mkdir()
+    assert store.sweep() == [] and job.is_dir()
+    assert store.sweep_jobs() == [job] and not job.exists()
+    assert store.check("v1") == []
+
+
 def test_other_content_never_replaces_a_version(store: VersionStore) -> None:
     publish(store)
     with pytest.raises(VersionExists, match="v1: other content"):
