@@ -37,7 +37,7 @@ def export(to: To, dir: Dir = None, kafka: Kafka = None, run: Run = None, as_jso
 @app.command()
 def sql(
     source: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="the run's folder, or that of an export, which is faster")
+        str | None, typer.Argument(metavar="[DIR]", help="the run's folder, or that of an export, which is faster")
     ] = None,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="one SELECT")] = "",
     kafka: Kafka = None,
@@ -50,16 +50,17 @@ def sql(
     read."""
     from bohdi.exports import database
 
-    if run is not None and not query and source is not None:
-        source, query = None, str(source)
+    if run is not None and not query:
+        source, query = None, source or ""
+    folder = None if source is None else Path(source)
     if not query:
         raise BadConfig('sql: what is asked? give a run and one SELECT: bohdi sql DIR "SELECT * FROM wins"')
-    if source is not None and (source / database.DATABASE).is_file():
-        return _print(database.ask(source / database.DATABASE, query, limit, timeout_s), as_json)
+    if folder is not None and (folder / database.DATABASE).is_file():
+        return _print(database.ask(folder / database.DATABASE, query, limit, timeout_s), as_json)
     from bohdi.exports.run_tables import export as written
 
     with tempfile.TemporaryDirectory(prefix="bohdi-sql-") as aside:
-        written(run_place(source, kafka, run), Path(aside) / "tables")
+        written(run_place(folder, kafka, run), Path(aside) / "tables")
         return _print(database.ask(Path(aside) / "tables" / database.DATABASE, query, limit, timeout_s), as_json)
 
 

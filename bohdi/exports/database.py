@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,10 @@ def duckdb() -> Any:
 
 
 def make(folder: Path) -> None:
-    """The database of the parquet files in `folder`, beside them. Memory is bounded; the rows keep their order."""
-    connection = duckdb().connect(str(folder / DATABASE), config={"memory_limit": _MEMORY, "threads": 1})
+    """The database of the parquet files in `folder`, beside them. Memory is bounded; the rows keep their order. Raises
+    OSError, for a full disk say."""
+    library = duckdb()
+    connection = library.connect(str(folder / DATABASE), config={"memory_limit": _MEMORY, "threads": 1})
     try:
         for table in TABLES:
             connection.execute(f"CREATE TABLE {table.name} AS FROM read_parquet({_text(folder / file_of(table.name))})")
@@ -37,6 +40,8 @@ def make(folder: Path) -> None:
         for view in VIEWS:
             connection.execute(f"CREATE VIEW {view.name} AS {view.select}")
             _comment(connection, "VIEW", view.name, view.about, view.columns)
+    except library.Error as error:
+        raise OSError(errno.EIO, _line(error), str(folder / DATABASE)) from None
     finally:
         connection.close()
 
