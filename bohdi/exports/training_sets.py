@@ -64,21 +64,29 @@ _SPLITS = {(table.name, split): _split(table, split) for table in (SFT, PREFEREN
 
 @dataclass
 class _Read:
-    """A run read once: what the fold says of its samples. `draws`: by run sequence."""
+    """A run read once: what the fold says of its samples. `results`: harvests and rehearsals, late ones too; `draws`:
+    by run sequence."""
 
     state: RunState = field(default_factory=RunState)
     started: RunStarted | None = None
+    results: int = 0
     draws: array[int] = field(default_factory=lambda: array("L"))
 
     def take(self, event: Event) -> None:
         evolve(self.state, event)
         self.draws.append(0)
+        self.results += event.WhichOneof("body") in ("harvest_judged", "rehearsal_answered")
         if self.started is None and event.HasField("run_started"):
             self.started = event.run_started
         training = self.state.training
         if training is not None and training.asked == self.state.sequence - 1:
             for sample in training.samples:
                 self.draws[sample] += 1
+
+    @property
+    def late(self) -> int:
+        """Results without effect: they came when nobody waited for them any more."""
+        return self.results - sum(self.state.counts.get(what, 0) for what in ("harvests", "no_verdict", "rehearsals"))
 
 
 def export_data(place: RunPlace, to: Path) -> dict[str, int]:
@@ -166,6 +174,6 @@ def _card(read: _Read, rows: dict[str, int], domains: Counter[str], authors: Cou
         sizes=[(*name.split("/"), count) for name, count in there.items()],
         tables=[SFT, PREFERENCES], domains=named[:_DOMAINS], more_domains=max(0, len(named) - _DOMAINS),
         authors=sorted(authors.items(), key=lambda item: (-item[1], item[0])),
-        no_verdict=state.counts.get("no_verdict", 0), late=state.counts.get("late", 0),
+        no_verdict=state.counts.get("no_verdict", 0), late=read.late,
         decontaminated=len(settings.harvest.benchmarks),
     )  # fmt: skip

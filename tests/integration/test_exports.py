@@ -27,6 +27,7 @@ from bohdi.run_places import FolderPlace
 from bohdi_common.core.state import state_sha256
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, Score, TargetEvaluated
+from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.shell import record_of
 from tests.integration.test_ask_the_log import in_folder
@@ -212,6 +213,20 @@ def test_cards_say_what_the_log_says_and_name_no_folder_of_this_machine(tables: 
     assert "was not evaluated" in (tables / "cards" / "r1.md").read_text()
     dataset = front_matter((data / "README.md").read_text())
     assert [config["config_name"] for config in dataset["configs"]] == ["sft", "preferences"]
+
+
+def test_an_exported_model_comes_with_its_card(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run = RecordedRun(seed=3, settings=settings(3), versions=VersionStore(folder.versions))
+    run.run()
+    append(folder.path, map(record_of, run.feedback))
+    ended = bohdi("export-model", "last", folder.path)
+    assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
+    export(FolderPlace(folder), tmp_path / "tables")
+    card = (folder.path / "export" / "r2" / "README.md").read_text()
+    assert card == (tmp_path / "tables" / "cards" / "r2.md").read_text()
+    promoted = next(event.target_promoted for event in run.feedback if event.target_promoted.version == "r2")
+    assert promoted.manifest_digest in card
 
 
 def test_a_card_holds_the_words_of_others_as_text(feedback: list[Event], tmp_path: Path) -> None:
