@@ -174,7 +174,8 @@ def _evaluation(scored: dict[str, Any], top: int) -> Iterator[str]:
     yield f"evaluated at {scored['sequence']} on {visible(scored['benchmark'])}, by {visible(by)}:"
     for score in scored["scores"][:top]:
         value = f"{score['metric']} {score['value']:.4f}" if score["metric"] else f"accuracy {score['accuracy']:.4f}"
-        yield f"    {visible(score['domain'])}: {visible(value)} of {score['questions']} questions"
+        asked = f" of {score['questions']} questions" if score["questions"] else ""
+        yield f"    {visible(score['domain'])}: {visible(value)}{asked}"
     yield from _more(len(scored["scores"]), top, "scores")
 
 

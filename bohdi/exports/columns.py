@@ -320,7 +320,7 @@ domain text or task
 metric text accuracy, or the harness's name for it
 value real the score
 stderr real its standard error; null: none was given
-questions int that were asked
+questions int that were asked; null: not recorded
 """
     ),
 )

@@ -200,7 +200,7 @@ def _target_evaluated(sequence: int, event: Event, body: pb.TargetEvaluated, too
     whole = (sequence, body.model, body.version, body.benchmark, body.harness)
     for score in body.scores:
         of = (score.metric, score.value) if score.metric else ("accuracy", score.accuracy)
-        yield tables.EVALUATIONS, (*whole, score.domain, *of, score.stderr or None, score.questions)
+        yield tables.EVALUATIONS, (*whole, score.domain, *of, score.stderr or None, score.questions or None)
 
 
 _OF_KIND: dict[str, Callable[[int, Event, Any, bool], Rows]] = {
