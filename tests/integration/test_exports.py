@@ -14,15 +14,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from bohdi import open_run
-from bohdi.cli import Exit
+from bohdi.cli import Exit, app
 from bohdi.exports import columns, database, parquet
 from bohdi.exports.run_tables import CONTENTS, export
 from bohdi.exports.training_sets import export_data
 from bohdi.exports.views import VIEWS
 from bohdi.microworld import WEIGHTS
-from bohdi.run_folder import RunFolder
+from bohdi.run_folder import NoRun, RunFolder
 from bohdi.run_places import FolderPlace
 from bohdi_common.core.state import state_sha256
 from bohdi_common.events import codec
@@ -75,6 +76,21 @@ def tables(folder: Path) -> Path:
 def data(folder: Path) -> Path:
     export_data(FolderPlace(RunFolder(folder)), folder.parent / "data")
     return folder.parent / "data"
+
+
+def done(*arguments: str | Path) -> str:
+    """What the command prints, in this process."""
+    ended = CliRunner().invoke(app, list(map(str, arguments)))
+    assert ended.exception is None, ended.exception
+    return ended.stdout
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line with which the command ends."""
+    ended = CliRunner().invoke(app, list(map(str, arguments)))
+    assert isinstance(ended.exception, BadConfig | NoRun | codec.NewerSchema), ended.exception
+    assert "\n" not in str(ended.exception)
+    return str(ended.exception)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -144,12 +160,12 @@ def test_the_database_has_the_rows_of_the_files_and_its_views_answer(tables: Pat
 
 
 def test_sql_answers_people_and_programs_and_says_when_there_is_more(folder: Path, tables: Path) -> None:
-    shown = bohdi("sql", tables, "SELECT reply FROM verdicts ORDER BY sequence, number", "--limit", "100")
+    shown = bohdi("sql", tables, "SELECT reply FROM verdicts ORDER BY sequence, number", "--limit", "50")
     assert (shown.returncode, shown.stderr) == (Exit.DONE, "")
     assert "\\x1b]0;owned" in shown.stdout and "and more" in shown.stdout
     assert shown.stdout.replace("\n", "").isprintable()
-    told = bohdi("sql", folder, "SELECT count(*) AS n, 0.5 AS half FROM events", "--json")
-    assert json.loads(told.stdout) == {"rows": [{"n": contents(tables)["events"], "half": 0.5}], "more": False}
+    told = done("sql", folder, "SELECT count(*) AS n, 0.5 AS half FROM events", "--json")
+    assert json.loads(told) == {"rows": [{"n": contents(tables)["events"], "half": 0.5}], "more": False}
 
 
 @pytest.mark.parametrize(
@@ -220,8 +236,7 @@ def test_an_exported_model_comes_with_its_card(tmp_path: Path) -> None:
     run = RecordedRun(seed=3, settings=settings(3), versions=VersionStore(folder.versions))
     run.run()
     append(folder.path, map(record_of, run.feedback))
-    ended = bohdi("export-model", "last", folder.path)
-    assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
+    done("export-model", "last", folder.path)
     export(FolderPlace(folder), tmp_path / "tables")
     card = (folder.path / "export" / "r2" / "README.md").read_text()
     assert card == (tmp_path / "tables" / "cards" / "r2.md").read_text()
@@ -232,7 +247,7 @@ def test_an_exported_model_comes_with_its_card(tmp_path: Path) -> None:
 def test_a_card_holds_the_words_of_others_as_text(feedback: list[Event], tmp_path: Path) -> None:
     started = Event()
     started.CopyFrom(feedback[0])
-    started.run_started.settings.sources[0].name = EVIL
+    started.run_started.settings.target.name = EVIL
     started.run_started.settings.preset = EVIL
     place = FolderPlace(RunFolder(in_folder(tmp_path, [started, *feedback[1:]])))
     export(place, tmp_path / "tables")
@@ -261,14 +276,13 @@ def test_the_library_has_the_tables_and_the_provenance_that_the_commands_have(fo
     assert run.harvests().equals(pq.read_table(tables / "harvests.parquet"))
     assert run.table("verdicts").num_rows == contents(tables)["rows"]["verdicts"]
     assert run.nodes().equals(pq.read_table(tables / "nodes.parquet"))
-    told = bohdi("why", "version", "last", folder, "--json")
-    assert json.loads(told.stdout) == run.why_version("last")
+    assert json.loads(done("why", "version", "last", folder, "--json")) == run.why_version("last")
     with pytest.raises(BadConfig, match="there are events, usage"):
         run.table("nothing")
 
 
 def test_a_folder_that_stands_is_not_written_into_and_a_failed_export_leaves_none(folder: Path, tables: Path) -> None:
-    assert "exists already" in complaint(bohdi("export", folder, "--to", tables), Exit.MISTAKE)
+    assert "exists already" in refused("export", folder, "--to", tables)
     before = sorted(folder.parent.iterdir())
     with pytest.raises(BadConfig):
         export_data(FolderPlace(RunFolder(folder)), tables)
@@ -288,21 +302,21 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_empty_log_is_one_clear_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     folder = in_folder(tmp_path, [])
-    assert "no RunStarted" in complaint(bohdi(*(part.format(folder) for part in command)), Exit.MISTAKE)
+    assert "no RunStarted" in refused(*(part.format(folder) for part in command))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_without_a_verdict_has_tables_and_no_training_set(feedback: list[Event], tmp_path: Path) -> None:
     folder = in_folder(tmp_path, feedback[:3])
     assert export(FolderPlace(RunFolder(folder)), tmp_path / "tables")["rows"]["events"] == 3
-    assert "no sample yet" in complaint(bohdi("export-data", folder, "--to", tmp_path / "data"), Exit.MISTAKE)
+    assert "no sample yet" in refused("export-data", folder, "--to", tmp_path / "data")
 
 
 def test_a_log_of_a_newer_schema_is_one_clear_line(feedback: list[Event], tmp_path: Path) -> None:
     newer = Event(event_id="f" * 64, run_id="run", schema_version=codec.SCHEMA_VERSION + 1)
     newer.run_resumed.SetInParent()
     folder = in_folder(tmp_path, [feedback[0], newer])
-    assert "newer Bohdi" in complaint(bohdi("export", folder, "--to", tmp_path / "tables"), Exit.LOG)
+    assert "newer Bohdi" in refused("export", folder, "--to", tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
 
 
