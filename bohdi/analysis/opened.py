@@ -9,6 +9,7 @@ Events are `bohdi.v1.Event`s, states those of the bandit; tables are pyarrow's (
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from bohdi import run_places
 from bohdi.analysis import travel, what_if_view, why
 from bohdi.analysis.diff import diff, views
 from bohdi.analysis.points import END, Point, point
-from bohdi.exports import columns, parquet, run_tables
+from bohdi.exports import columns, database, parquet, run_tables
 from bohdi.exports.history import effective, node_rows
 from bohdi.exports.rows import rows_of
 from bohdi.run_places import RunPlace, run_place
@@ -113,6 +114,13 @@ class OpenedRun:
     def export(self, to: str | Path) -> dict[str, Any]:
         """All tables as files in a new folder, as `bohdi export` writes them; gives what its contents.json holds."""
         return run_tables.export(self.place, Path(to))
+
+    def sql(self, query: str, timeout_s: float = 60.0) -> pa.Table:
+        """One SELECT over all tables and views of docs/exports.md, which are made for it. Who asks often exports once,
+        and opens the database in DuckDB. Raises BadConfig."""
+        with tempfile.TemporaryDirectory(prefix="bohdi-sql-") as aside:
+            self.export(Path(aside) / "tables")
+            return database.arrow(Path(aside) / "tables" / database.DATABASE, query, timeout_s)
 
     def _moment(self, at: str) -> travel.Moment:
         return travel.moment(self.place, _point(at), travel.kept_states(self.place, bool(at)))

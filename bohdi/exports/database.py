@@ -85,7 +85,7 @@ def arrow(database: Path, query: str, timeout_s: float) -> Any:
     """The same, whole, as a table of pyarrow."""
     with _asked(database, timeout_s) as cursor:
         _look_at(cursor, query)
-        return cursor.execute(query).to_arrow_table()
+        return cursor.sql(query).to_arrow_table()
 
 
 @contextmanager

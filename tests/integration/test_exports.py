@@ -276,6 +276,7 @@ def test_the_library_has_the_tables_and_the_provenance_that_the_commands_have(fo
     assert run.harvests().equals(pq.read_table(tables / "harvests.parquet"))
     assert run.table("verdicts").num_rows == contents(tables)["rows"]["verdicts"]
     assert run.nodes().equals(pq.read_table(tables / "nodes.parquet"))
+    assert run.sql("SELECT count(*) AS n FROM events").to_pylist() == [{"n": contents(tables)["events"]}]
     assert json.loads(done("why", "version", "last", folder, "--json")) == run.why_version("last")
     with pytest.raises(BadConfig, match="there are events, usage"):
         run.table("nothing")

@@ -14,7 +14,7 @@ from bohdi.analysis import why
 from bohdi.analysis.off_policy import reach
 from bohdi_common.core.evolve import evolve
 from bohdi_common.core.state import RunState
-from bohdi_common.core.tree import LEAF_LEVEL
+from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.runtime.config import BadConfig
 from tests.recorded_run import RecordedRun, settings
@@ -61,21 +61,27 @@ def test_a_sample_is_told_with_all_answers_verdicts_and_trainings(feedback: list
 
 
 def test_a_draw_comes_with_its_probability_in_the_state_it_was_made_in(feedback: list[Event]) -> None:
-    compared = 0
-    for sequence in trained(state_after(feedback, len(feedback))):
+    compared: Counter[str] = Counter()
+    for sequence in trained(state_after(feedback, len(feedback)))[::2]:
         for draw in why.sample(lambda: feedback, str(sequence))["draws"]:
-            if draw["kind"] == "paths_drawn" and draw["from"] == []:
-                state = state_after(feedback, draw["based_on"])
-                assert state.rules is not None
-                end = 0
-                for name in draw["to"]:
-                    end = state.tree.child_named(end, name) or 0
-                arm = end if len(draw["to"]) == LEAF_LEVEL else state.tree.unk_of[end]
-                assert draw["probability"] == pytest.approx(reach(state.tree, state.rules.sharpness)[arm])
-                compared += 1
-            assert 0 < draw["probability"] <= 1
+            state = state_after(feedback, draw["based_on"])
+            assert state.rules is not None
+            reached = reach(state.tree, state.rules.sharpness)
+            start, end = (at(state.tree, draw[name]) for name in ("from", "to"))
+            arm = end if len(draw["to"]) == LEAF_LEVEL else state.tree.unk_of[end]
+            assert draw["probability"] == pytest.approx(reached[arm] / reached[start])
             assert draw["probability"] == pytest.approx(math.prod(turn["probability"] for turn in draw["turns"]))
-    assert compared > 10
+            compared[draw["kind"]] += 1
+    assert min(compared["paths_drawn"], compared["slot_continued"]) > 5
+
+
+def at(tree: Tree, names: Sequence[str]) -> int:
+    node = ROOT
+    for name in names:
+        found = tree.child_named(node, name)
+        assert found is not None
+        node = found
+    return node
 
 
 def test_every_sample_that_took_effect_has_the_decision_that_asked_for_it(feedback: list[Event]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -187,6 +188,7 @@ def _chance(state: RunState, decision: Event, drawn: DrawnSlot) -> dict[str, Any
     tree, rules = state.tree, state.rules
     based_on = getattr(decision, codec.kind_of(decision)).based_on
     told: dict[str, Any] = {"based_on": based_on, "leader": drawn.leader, "probability": None, "turns": []}
+    told["to"] = [tree.name[node] for node in drawn.path if node < len(tree)]
     rehearsal = decision.HasField("paths_drawn") and decision.paths_drawn.rehearsal
     start: int | None = ROOT
     if decision.HasField("slot_continued"):
@@ -195,16 +197,12 @@ def _chance(state: RunState, decision: Event, drawn: DrawnSlot) -> dict[str, Any
     whole = rules is not None and start is not None and tree.holds_path(drawn.path)
     if rules is None or start is None or rehearsal or not whole or start not in (ROOT, *drawn.path):
         why = "leaves where the target does not lose, in turn" if rehearsal else ""
-        return told | {"by": why, "to": [tree.name[node] for node in drawn.path if node < len(tree)]}
+        return told | {"by": why}
     told |= {"by": f"theta^{rules.sharpness:g}", "from": tree.path_names(start), "leader_probability": 1.0}
     if decision.HasField("paths_drawn"):
         told["leader_probability"] = 1 / len(rules.sources)
     turns = list(_turns(tree, start, drawn.path, rules.sharpness))
-    told["to"] = [tree.name[node] for node in drawn.path]
-    probability = 1.0
-    for turn in turns:
-        probability *= turn["probability"]
-    return told | {"probability": probability, "turns": turns}
+    return told | {"probability": math.prod(turn["probability"] for turn in turns), "turns": turns}
 
 
 def _turns(tree: Tree, start: int, path: Sequence[int], sharpness: float) -> Iterator[dict[str, Any]]:
