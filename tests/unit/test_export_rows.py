@@ -98,6 +98,14 @@ def test_a_node_over_time_is_the_node_in_the_state_of_every_moment(feedback: lis
         assert seen == there
 
 
+def test_a_row_of_a_node_over_time_says_that_it_moved(feedback: list[Event]) -> None:
+    before: dict[int, tuple[int, int]] = {}
+    for row in rows(feedback)["posteriors"]:
+        now = (row["alpha"], row["beta"])
+        assert row["why"] != "reward" or before[row["node"]] != now
+        before[row["node"]] = now
+
+
 def test_a_verdict_names_what_was_chosen_and_where_it_was_shown(feedback: list[Event]) -> None:
     found = rows(feedback)
     answers = {(row["sequence"], row["position"]): row for row in found["answers"]}

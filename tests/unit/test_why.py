@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from bohdi_common.core.state import RunState
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.runtime.config import BadConfig
+from tests import closed_loop
+from tests.closed_loop import Loop
 from tests.recorded_run import RecordedRun, settings
 
 
@@ -64,15 +67,29 @@ def test_a_draw_comes_with_its_probability_in_the_state_it_was_made_in(feedback:
     compared: Counter[str] = Counter()
     for sequence in trained(state_after(feedback, len(feedback)))[::2]:
         for draw in why.sample(lambda: feedback, str(sequence))["draws"]:
-            state = state_after(feedback, draw["based_on"])
-            assert state.rules is not None
-            reached = reach(state.tree, state.rules.sharpness)
-            start, end = (at(state.tree, draw[name]) for name in ("from", "to"))
-            arm = end if len(draw["to"]) == LEAF_LEVEL else state.tree.unk_of[end]
-            assert draw["probability"] == pytest.approx(reached[arm] / reached[start])
+            assert draw["probability"] == pytest.approx(chance(draw, state_after(feedback, draw["based_on"])))
             assert draw["probability"] == pytest.approx(math.prod(turn["probability"] for turn in draw["turns"]))
             compared[draw["kind"]] += 1
     assert min(compared["paths_drawn"], compared["slot_continued"]) > 5
+
+
+def test_a_draw_that_was_written_after_the_tree_had_moved_is_still_of_the_state_before() -> None:
+    loop = Loop(settings=closed_loop.settings(bandit={"rounds": 1, "slots": 20}), order=random.Random(2))
+    moved = 0
+    for sequence in trained(loop.run())[::3]:
+        for draw in why.sample(lambda: loop.log, str(sequence))["draws"]:
+            assert draw["probability"] == pytest.approx(chance(draw, state_after(loop.log, draw["based_on"])))
+            moved += draw["probability"] != pytest.approx(chance(draw, state_after(loop.log, draw["sequence"])))
+    assert moved
+
+
+def chance(draw: dict[str, Any], state: RunState) -> float:
+    """By the way from Root to every arm, which is worked out for all arms at once."""
+    assert state.rules is not None
+    reached = reach(state.tree, state.rules.sharpness)
+    start, end = (at(state.tree, draw[name]) for name in ("from", "to"))
+    arm = end if len(draw["to"]) == LEAF_LEVEL else state.tree.unk_of[end]
+    return float(reached[arm] / reached[start])
 
 
 def at(tree: Tree, names: Sequence[str]) -> int:
