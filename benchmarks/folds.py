@@ -30,7 +30,7 @@ def many_times(made: MadeRun) -> Measured:
     log = open_readonly(made.log())
     values = [stored.value for stored in log.read(FEEDBACK.name)]
     fold_s, decode_s = best_seconds(
-        max(5, 20_000 // made.events), lambda: folded(events_of(log, RUN_ID), RUN_ID), lambda: _decode(values)
+        max(5, 20_000 // made.events), lambda: folded(events_of(log, RUN_ID), RUN_ID), lambda: decode(values)
     )
     _check(folded(events_of(log, RUN_ID), RUN_ID), made.events)
     log.close_reading()
@@ -45,7 +45,7 @@ def throughout(made: MadeRun) -> Measured:
     turns: list[tuple[float, float]] = []
     for start in range(0, made.events, _CHUNK):
         values = [stored.value for stored in log.read(FEEDBACK.name, start, start + _CHUNK)]
-        turns.append((seconds(lambda: _fold(bandit, events)), seconds(lambda values=values: _decode(values))))
+        turns.append((seconds(lambda: _fold(bandit, events)), seconds(lambda values=values: decode(values))))
     _check(bandit.state, made.events)
     log.close_reading()
     fold_s, decode_s = (min(times) for times in zip(*turns[len(turns) // 2 :], strict=True))
@@ -57,7 +57,8 @@ def _fold(bandit: Bandit, events: Iterator[Event]) -> None:
         bandit.fold(event)
 
 
-def _decode(values: list[bytes]) -> None:
+def decode(values: list[bytes]) -> None:
+    """What every reading of the same events costs at least."""
     for value in values:
         Event.FromString(value)
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_analysis, cli_dead, cli_doctor, cli_models, cli_topics
+from bohdi import cli_analysis, cli_dead, cli_doctor, cli_exports, cli_models, cli_topics, cli_why
 from bohdi import figures as figs
 from bohdi.cli_shared import Dir, Json, Kafka, Metrics, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
@@ -28,6 +28,7 @@ from bohdi.harness import HarnessFailed
 from bohdi.run_folder import NoRun, RunFolder, resolved
 from bohdi.run_places import FolderPlace, RunPlace, run_place
 from bohdi.supervisor import ServiceMistaken
+from bohdi.visible import json_text
 from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import ALL_ROUNDS_DONE, RunState, state_sha256
 from bohdi_common.events import codec
@@ -65,6 +66,8 @@ app.add_typer(cli_topics.app, name="topics")
 app.add_typer(cli_dead.app, name="dead")
 app.add_typer(cli_models.app)
 app.add_typer(cli_analysis.app)
+app.add_typer(cli_why.app, name="why")
+app.add_typer(cli_exports.app)
 app.add_typer(cli_doctor.app)
 
 
@@ -386,7 +389,7 @@ def log_(
             line |= MessageToDict(codec.decode(stored.value), preserving_proto_field_name=True)
         except (codec.Undecodable, codec.NewerSchema) as error:
             line |= {"undecodable": str(error), "bytes": stored.value.hex()}
-        print(json.dumps(line, ensure_ascii=False))
+        print(json_text(line))
 
 
 @app.command()

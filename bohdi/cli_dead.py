@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from bohdi.cli_shared import Dir, Json, Kafka
 from bohdi.dead_letters import FolderDead, KafkaDead, Letter, NotRequeued, letters
 from bohdi.run_folder import RunFolder
+from bohdi.visible import json_text, visible
 from bohdi_common.events import codec
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.runtime.config import BadConfig
@@ -39,11 +39,11 @@ def list_(dir: Dir = None, kafka: Kafka = None, run: Run = None, as_json: Json =
     for letter in letters(_place(dir, kafka).records(), run):
         facts, some = _facts(letter), True
         if as_json:
-            print(json.dumps(facts, ensure_ascii=False))
+            print(json_text(facts))
         else:
             of = f"{facts['kind']} of {facts['run']}" if facts["kind"] else "no event"
             stood = letter.stood or "(written by another program)"
-            print(f"{letter.number}  {stood}  {facts['bytes']} bytes  {of}  {facts['reason'][:_REASON_CHARS]}")
+            print(f"{letter.number}  {stood}  {facts['bytes']} bytes  {of}  {visible(facts['reason'][:_REASON_CHARS])}")
     if not some and not as_json:
         print("no dead letters")
 
@@ -56,12 +56,12 @@ def show(named: Named, kafka: Kafka = None, run: Run = None, as_json: Json = Fal
         event = letter.event
         body = MessageToDict(event, preserving_proto_field_name=True) if event else None
         if as_json:
-            print(json.dumps({**_facts(letter), "event": body, "hex": letter.stored.value.hex()}, ensure_ascii=False))
+            print(json_text({**_facts(letter), "event": body, "hex": letter.stored.value.hex()}))
             continue
         print(f"number: {letter.number}\nkey: {letter.stored.key!r}\nbytes: {len(letter.stored.value)}")
         for name, value in letter.stored.headers:
-            print(f"{name}: {value}")
-        print(json.dumps(body, ensure_ascii=False, indent=1) if body else _dump(letter.stored.value))
+            print(f"{name}: {visible(value)}")
+        print(json_text(body, indent=1) if body else _dump(letter.stored.value))
 
 
 @app.command()

@@ -16,9 +16,10 @@ from rich.table import Table
 
 from bohdi import profile_view, profiles
 from bohdi.cli_shared import Dir, Json, Kafka, Run, folded, out, print_json, wide
+from bohdi.exports import cards
 from bohdi.harness import Results
 from bohdi.run_folder import RunFolder, why_no_model
-from bohdi.run_places import events, run_place, settings
+from bohdi.run_places import RunPlace, events, run_place, settings
 from bohdi_common.core.state import BASE_VERSION
 from bohdi_common.models.places import place
 from bohdi_common.models.versions import VersionStore, is_adapter
@@ -112,7 +113,7 @@ def export_model(
     to: Annotated[Path | None, typer.Option("--out", help="where to; default: export/VERSION beside versions")] = None,
 ) -> None:
     """A version of the target as a plain folder that transformers and vLLM load, its checksums checked; an adapter is
-    merged into the weights of its base."""
+    merged into the weights of its base. Its model card, README.md, is written from the log."""
     where = run_place(dir, kafka, run)
     _, state = folded(where)
     name = state.target_version if version == "last" else version
@@ -130,7 +131,15 @@ def export_model(
         _merge(made, place(settings(where).target.path), target)
     else:
         shutil.copytree(made, target)
+    (target / "README.md").write_text(_card(where, name), encoding="utf-8")
     print(target)
+
+
+def _card(where: RunPlace, version: str) -> str:
+    told = cards.Told()
+    for event in events(where):
+        told.take(event)
+    return cards.model_card(version, told)
 
 
 def _merge(adapter: Path, base: Path, target: Path) -> None:

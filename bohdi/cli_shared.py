@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from bohdi.figures import Figures
 from bohdi.run_places import RunPlace, events
+from bohdi.visible import json_text
 from bohdi_common.core.state import RunState
 from services.bandit.handler import Bandit
 
@@ -43,4 +43,4 @@ def folded(place: RunPlace) -> tuple[Figures, RunState]:
 
 def print_json(value: Any) -> None:
     """The form in which programs read what a command says."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(json_text(value, indent=1))

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from bohdi.analysis.points import END, PastTheEnd, Point
-from bohdi.analysis.propensity import Floats, child_probabilities
+from bohdi.analysis.propensity import Floats, open_arms
 from bohdi_common.core.evolve import evolve
 from bohdi_common.core.state import Next, RunState, Slot, Waits
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
@@ -60,10 +60,8 @@ def reach(tree: Tree, sharpness: float) -> Floats:
     reached[ROOT] = 1.0
     for node in range(len(tree)):  # in the order of birth: a parent before its children
         if reached[node] and not tree.is_unk[node] and tree.level[node] < LEAF_LEVEL:
-            start = tree.block[node]
-            arms = [arm for arm in tree.arena[start : start + tree.degree[node]] if tree.open[arm]]
-            alpha, beta = (np.array([column[arm] for arm in arms]) for column in (tree.alpha, tree.beta))
-            reached[arms] = reached[node] * child_probabilities(alpha, beta, sharpness)
+            arms, chances = open_arms(tree, node, sharpness)
+            reached[arms] = reached[node] * chances
     return reached
 
 

@@ -9,20 +9,23 @@ Events are `bohdi.v1.Event`s, states those of the bandit; tables are pyarrow's (
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bohdi import run_places
-from bohdi.analysis import travel, what_if_view
+from bohdi.analysis import travel, what_if_view, why
 from bohdi.analysis.diff import diff, views
 from bohdi.analysis.points import END, Point, point
+from bohdi.exports import columns, database, parquet, run_tables
+from bohdi.exports.history import effective, node_rows
+from bohdi.exports.rows import rows_of
 from bohdi.run_places import RunPlace, run_place
 from bohdi_common.core.state import RunState
-from bohdi_common.core.tree import ROOT
 from bohdi_common.events.events_pb2 import Event, Settings
+from bohdi_common.runtime.config import BadConfig
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,43 +75,52 @@ class OpenedRun:
         """The recorded outcomes under other settings, as `bohdi what-if --json` has it: `["bandit.window=10"]`."""
         return what_if_view.told(self.events(), sets, grids, _point(at))
 
-    def nodes(self, at: str = "") -> pa.Table:
-        """The domains, a row each: id, path, level, alpha, beta, mean (of lambda), rewards in the posterior, wins of
-        the sources in the window, rebirths, pairs in store, open."""
-        import pyarrow as pa
+    def why_sample(self, sample: int | str) -> dict[str, Any]:
+        """Where a training sample came from, as `bohdi why sample --json` has it."""
+        return why.sample(self.events, str(sample))
 
-        state = self.state(at)
-        tree = state.tree
-        nodes = [node for node in range(ROOT + 1, len(tree)) if not tree.is_unk[node]]
-        return pa.table(
-            {
-                "node": nodes,
-                "path": pa.array([tree.path_names(node) for node in nodes], pa.list_(pa.string())),
-                "level": [tree.level[node] for node in nodes],
-                "alpha": [tree.alpha[node] for node in nodes],
-                "beta": [tree.beta[node] for node in nodes],
-                "mean": pa.array([tree.mean(node) for node in nodes], pa.float64()),
-                "rewards": [tree.pulls(node) for node in nodes],
-                "window_wins": [tree.window[node].bit_count() for node in nodes],
-                "rebirths": [tree.rebirths[node] for node in nodes],
-                "pairs": [len(state.pairs.get(node, ())) for node in nodes],
-                "open": [bool(tree.open[node]) for node in nodes],
-            }
-        )
+    def why_node(self, path: str) -> dict[str, Any]:
+        """Where a domain came from, `Main > Secondary > Sub`, as `bohdi why node --json` has it."""
+        return why.node(self.events, path)
+
+    def why_version(self, version: str) -> dict[str, Any]:
+        """What a version was made of, as `bohdi why version --json` has it."""
+        return why.version(self.events, version)
+
+    def nodes(self, at: str = "") -> pa.Table:
+        """The domains, a row each: the table `nodes` of docs/exports.md."""
+        return parquet.as_table(columns.NODES, node_rows(self.state(at)))
 
     def harvests(self, at: str = "") -> pa.Table:
-        """The judged harvests, a row each, late ones too: `took_effect` says of which the posteriors know. `best`: the
-        model with the best answer, empty where there is none."""
-        import pyarrow as pa
+        """The judged harvests, a row each, late ones too: the table `harvests` of docs/exports.md."""
+        return self.table("harvests", at)
 
+    def table(self, name: str, at: str = "") -> pa.Table:
+        """A table of docs/exports.md whose rows are events', in memory: `answers`, `verdicts`, ... Raises BadConfig for
+        another name. All tables of a long run are better had by `export`."""
+        wanted = {table.name: table for table in columns.OF_EVENTS}
+        if name not in wanted:
+            raise BadConfig(f"table {name!r}: there are {', '.join(wanted)}; nodes() and export() have the others")
         state = self.state(at)
-        effective = set(chain.from_iterable(state.pairs.values()))
-        rows = [
-            _harvest(sequence, event, sequence in effective)
+        took_effect = effective(state)
+        rows = (
+            row
             for sequence, event in zip(range(state.sequence), run_places.events(self.place), strict=False)
-            if event.HasField("harvest_judged")
-        ]
-        return pa.Table.from_pylist(rows, schema=_harvests_schema())
+            for table, row in rows_of(sequence, event, bool(took_effect[sequence]))
+            if table.name == name
+        )
+        return parquet.as_table(wanted[name], rows)
+
+    def export(self, to: str | Path) -> dict[str, Any]:
+        """All tables as files in a new folder, as `bohdi export` writes them; gives what its contents.json holds."""
+        return run_tables.export(self.place, Path(to))
+
+    def sql(self, query: str, timeout_s: float = 60.0) -> pa.Table:
+        """One SELECT over all tables and views of docs/exports.md, which are made for it. Who asks often exports once,
+        and opens the database in DuckDB. Raises BadConfig."""
+        with tempfile.TemporaryDirectory(prefix="bohdi-sql-") as aside:
+            self.export(Path(aside) / "tables")
+            return database.arrow(Path(aside) / "tables" / database.DATABASE, query, timeout_s)
 
     def _moment(self, at: str) -> travel.Moment:
         return travel.moment(self.place, _point(at), travel.kept_states(self.place, bool(at)))
@@ -116,39 +128,3 @@ class OpenedRun:
 
 def _point(at: str) -> Point:
     return point(at) if at else END
-
-
-def _harvest(sequence: int, event: Event, took_effect: bool) -> dict[str, Any]:
-    judged = event.harvest_judged
-    there = 0 <= judged.best < len(judged.answers)
-    return {
-        "sequence": sequence,
-        "round": event.round,
-        "step": event.step,
-        "slot": event.slot,
-        "path": list(judged.path),
-        "question": judged.question,
-        "leader": judged.leader,
-        "target_version": judged.target_version,
-        "best": judged.answers[judged.best].model if there else "",
-        "best_answer": judged.answers[judged.best].text if there else "",
-        "counted": judged.counted,
-        "reward": judged.reward if judged.counted else None,
-        "took_effect": took_effect,
-    }
-
-
-def _harvests_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    texts = dict.fromkeys(("question", "leader", "target_version", "best", "best_answer"), pa.string())
-    return pa.schema(
-        {
-            **dict.fromkeys(("sequence", "round", "step", "slot"), pa.int64()),
-            "path": pa.list_(pa.string()),
-            **texts,
-            "counted": pa.bool_(),
-            "reward": pa.int8(),
-            "took_effect": pa.bool_(),
-        }
-    )

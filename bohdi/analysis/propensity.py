@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, betaln
 
+from bohdi_common.core.tree import Tree
+
 Floats = NDArray[np.float64]
 
 _V_POINTS = 400
@@ -24,6 +26,14 @@ _TAIL = 1e-15  # of a posterior that is left out at each side
 _U_STEP = 0.25
 _U_RANGE = (-45.0, 75.0)
 _KEPT = 50_000  # arms: a run has the same posterior many times
+
+
+def open_arms(tree: Tree, node: int, sharpness: float) -> tuple[list[int], Floats]:
+    """The open children of an inner node, `unk` among them, and how likely each is to be drawn there."""
+    start = tree.block[node]
+    arms = [arm for arm in tree.arena[start : start + tree.degree[node]] if tree.open[arm]]
+    alpha, beta = (np.array([column[arm] for arm in arms]) for column in (tree.alpha, tree.beta))
+    return arms, child_probabilities(alpha, beta, sharpness)
 
 
 def child_probabilities(alpha: NDArray[np.int64], beta: NDArray[np.int64], sharpness: float) -> Floats:

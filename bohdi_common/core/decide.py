@@ -170,7 +170,7 @@ def _continuations(state: RunState, rules: Rules, since: int) -> Iterator[Fact]:
     for number in sorted(number for number, ready in state.ready.items() if ready >= since):
         slot = state.slots[number]
         body = {"drawn": {"slot": number}, "attempt": slot.attempt, "given_up": True}
-        start = _nearest_open(state.tree, (*slot.path, slot.child) if slot.child >= 0 else slot.path)
+        start = continues_from(state.tree, slot)
         if slot.failures < rules.slot_failures and start is not None:
             rng = draws.generator(rules.seed, state.round, state.step, number, slot.attempt)
             end = int(draws.draw_arms(state.tree, np.array([start]), rng, rules.sharpness, explore=True)[0])
@@ -180,8 +180,10 @@ def _continuations(state: RunState, rules: Rules, since: int) -> Iterator[Fact]:
         yield _decision(state, "slot_continued", body, number, slot.attempt)
 
 
-def _nearest_open(tree: Tree, path: Sequence[int]) -> int | None:
-    """The deepest node of `path`, or Root, under which an arm is open: there the level is drawn again."""
+def continues_from(tree: Tree, slot: Slot) -> int | None:
+    """Where a slot goes on after its sprout: the deepest node of its path, the new one last, or Root, under which an
+    arm is open. None: there is none."""
+    path = (*slot.path, slot.child) if slot.child >= 0 else slot.path
     return next((node for node in (*reversed(path), ROOT) if tree.open[node]), None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -141,6 +142,8 @@ class FaustHost:
 
 
 def _app(host: FaustHost, topics: list[str]) -> faust.App:
+    datadir = tempfile.mkdtemp(prefix="bohdi-faust-")  # faust wants one; with a store in memory nothing is in it
+
     class App(faust.App):
         async def on_start(self) -> None:
             await host.begin()
@@ -150,12 +153,13 @@ def _app(host: FaustHost, topics: list[str]) -> faust.App:
             end_within(_END_S)
             await host.end()
             await super().on_stop()
+            shutil.rmtree(datadir, ignore_errors=True)
             await host.ended()
 
     app = App(
         host.group,
         store="memory://",
-        datadir=tempfile.mkdtemp(prefix="bohdi-faust-"),
+        datadir=datadir,
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,

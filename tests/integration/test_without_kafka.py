@@ -31,9 +31,11 @@ def without_kafka(code: str, *arguments: str | Path) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("command", ["status", "tree", "log", "replay", "verify", "profile", "what-if"])
+@pytest.mark.parametrize(
+    "command", ["status", "tree", "log", "replay", "verify", "profile", "what-if", "why version r1"]
+)
 def test_a_command_on_a_folder_works_without_the_clients(folder: Path, command: str) -> None:
-    ended = without_kafka(MAIN, command, folder)
+    ended = without_kafka(MAIN, *command.split(), folder)
     assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
 
 

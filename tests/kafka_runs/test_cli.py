@@ -68,6 +68,12 @@ async def test_a_run_is_started_paused_resumed_looked_at_and_copied(own_broker: 
     assert same["state_sha256"] == replayed["state_sha256"]
     between = json.loads((await bohdi(own_broker, "diff", "run:one@round:1", "@", "--json")).stdout)
     assert between["b"]["state_sha256"] == replayed["state_sha256"]
+    version = json.loads((await bohdi(own_broker, "why", "version", "last", "--run", "one", "--json")).stdout)
+    assert version["result"]["outcome"] == "promoted"
+    exported = await bohdi(own_broker, "export", "--run", "one", "--to", tmp_path / "tables", "--json", **store)
+    assert json.loads(exported.stdout)["state_sha256"] == replayed["state_sha256"]
+    counted = await bohdi(own_broker, "sql", "SELECT count(*) AS n FROM events", "--run", "one", "--json")
+    assert json.loads(counted.stdout)["rows"] == [{"n": replayed["events"]}]
     verified = await bohdi(own_broker, "verify", "--run", "one", **store)
     assert verified.returncode == Exit.DONE, verified.stdout + verified.stderr
     tree = json.loads((await bohdi(own_broker, "tree", "--run", "one", "--json")).stdout)
