@@ -12,7 +12,7 @@
 
   const label = (text) =>
     String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\n/g, " ");
-  const short = (text, most = 40) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  const short = (text, most = 40) => (text.length > most ? `…${text.slice(1 - most)}` : text); // the end tells a domain
   const figure = (number) => (number === null || number === undefined ? "–" : number.toFixed(3));
 
   function colour(name) {
@@ -34,8 +34,8 @@
     const { xaxis, yaxis, ...rest } = more;
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, height: 340,
-      margin: { l: 50, r: 20, t: 20, b: 40 }, font: { color: colour("ink"), family: "system-ui, DejaVu Sans, sans-serif" },
-      legend: { orientation: "h", y: -0.2 }, hoverlabel: { font: { family: "system-ui, DejaVu Sans, sans-serif" } },
+      margin: { l: 50, r: 20, t: 20, b: 85 }, font: { color: colour("ink"), family: "system-ui, DejaVu Sans, sans-serif" },
+      legend: { orientation: "h", yref: "container", yanchor: "bottom", y: 0 }, hoverlabel: { font: { family: "system-ui, DejaVu Sans, sans-serif" } },
       xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest,
     };
   }
@@ -46,7 +46,7 @@
     return Plotly.react(place, traces, layout(more), { displayModeBar: false, responsive: true });
   }
 
-  const share = (title) => ({ range: [0, 1.02], title: { text: title } });
+  const share = (title) => ({ range: [-0.02, 1.03], title: { text: title } });
 
   // ---- charts that stay as they are -----------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@
       name: "lost", x: rounds.map((row) => row.round), y: rounds.map((row) => row.lost_share), mode: "lines+markers",
       line: { color: series(1), width: 3 }, text: rounds.map((row) => `${row.lost} of ${row.harvests}`),
       hovertemplate: "round %{x}: %{y:.3f} (%{text})<extra></extra>",
-    }], { xaxis: { title: { text: "round" }, dtick: rounds.length < 15 ? 1 : undefined }, yaxis: share("share lost"), showlegend: false });
+    }], { xaxis: { title: { text: "round" }, dtick: rounds.length < 15 ? 1 : undefined }, yaxis: share("share lost"), showlegend: false, margin: { l: 50, r: 20, t: 20, b: 50 } });
     const models = [...new Set(rounds.flatMap((row) => Object.keys(row.tokens)))];
     draw("chart-tokens", models.map((model, place) => ({
       type: "bar", name: label(model), x: rounds.map((row) => row.round), y: rounds.map((row) => row.tokens[model] || 0),
@@ -104,7 +104,7 @@
     return {
       name: label(name), x: there.map(([, x]) => x), y: there.map(([found]) => found.share), mode: "markers",
       marker: { color: series(place), size: 9, symbol: place },
-      error_y: {
+      showlegend: there.length > 0, error_y: {
         type: "data", symmetric: false, color: series(place),
         array: there.map(([found]) => found.high - found.share), arrayminus: there.map(([found]) => found.share - found.low),
       },
@@ -119,6 +119,7 @@
     const traces = Object.entries(measures).map(([measure, words], place) =>
       points(words, names.map((name) => judges[name][measure]), names.map((_, at) => at + apart(place, 3)), place));
     draw("chart-agreement", traces, {
+      showlegend: true,
       xaxis: { tickvals: names.map((_, at) => at), ticktext: names.map((name) => label(short(name, 20))), range: [-0.5, names.length - 0.5] },
       yaxis: share("agreement"),
     });

@@ -17,12 +17,29 @@ def verdict(contents: Contents, collected: Collected) -> list[str]:
     """What a reader wants to know first: how far it is, whether the target got better, where it still loses, and what
     went wrong."""
     return [
+        _headline(contents),
         _standing(collected),
         *_learnt(contents),
         *_judged(contents.rounds),
         *_weak(contents),
         *_trouble(contents),
     ]
+
+
+def _headline(contents: Contents) -> str:
+    """Whether it came to anything, by what was held out."""
+    found = contents.accuracy
+    if not contents.trainings:
+        return "Nothing was trained yet."
+    if found is None or len(found["versions"]) < 2:
+        return "Whether the target got better was not measured."
+    first, last = found["means"]["overall"][0], found["means"]["overall"][-1]
+    if last <= first:
+        return "The target did not get better."
+    best = max((source["overall"] for source in found["sources"].values()), default=None)
+    if best is None:
+        return "The target got better."
+    return f"The target got better, {'and is better than every source' if last > best else 'but a source is as good still'}."
 
 
 def _standing(collected: Collected) -> str:
@@ -41,8 +58,6 @@ def _standing(collected: Collected) -> str:
 def _learnt(contents: Contents) -> Iterator[str]:
     trained = f"The target was trained {_times(len(contents.trainings))}"
     found = contents.accuracy
-    if not contents.trainings:
-        yield "The target was not trained yet: what follows is of the model as it was."
     if found is None:
         yield (
             f"{trained}, and no held-out evaluation is in the log: what the judges said is all there is to go by."
@@ -87,8 +102,8 @@ def _judged(rounds: list[Row]) -> Iterator[str]:
         yield f"{so}. The bandit seeks out what it loses, so this is no accuracy."
     else:
         yield (
-            f"{so}, of {last['harvests']} in round {last['round']} {_share(last['lost_share'])}. The bandit seeks out "
-            "what it loses, so this is no accuracy."
+            f"{so}; of {last['harvests']} in round {last['round']} it lost {_share(last['lost_share'])}. The bandit seeks "
+            "out what it loses, so this is no accuracy."
         )
 
 
@@ -112,7 +127,8 @@ def _trouble(contents: Contents) -> Iterator[str]:
     if not failed and not dead:
         yield "Nothing failed, and there are no dead letters."
     else:
-        yield f"{_count(failed, 'request')} failed, and there {'is' if dead == 1 else 'are'} {_count(dead, 'dead letter')}."
+        letters = f"there {'is' if dead == 1 else 'are'} {_count(dead, 'dead letter')}" if dead else "no letter is dead"
+        yield f"{_count(failed, 'request')} failed, and {letters}."
 
 
 def _share(share: float | None) -> str:
