@@ -71,7 +71,9 @@ class Collected:
     usage: dict[str, Usage] = field(default_factory=dict)
     failures: Counter[FailureKind] = field(default_factory=Counter)
     pauses: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_PAUSES))  # time_us and reason
-    early: dict[int, array[int]] = field(default_factory=dict)  # of a leaf: its first rewards, as many as the window has
+    early: dict[int, array[int]] = field(
+        default_factory=dict
+    )  # of a leaf: its first rewards, as many as the window has
     offsets: array[int] = field(default_factory=lambda: array("Q"))  # in the log, by run sequence
     began_us: int = 0
     bohdi_version: str = ""

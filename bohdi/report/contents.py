@@ -155,7 +155,9 @@ def _accuracy(closing: Row, figures: Figures, left_out: list[str]) -> Row | None
         "target": figures.target,
         "versions": [scores["version"] for scores in scored],
         "means": {name: [scores[name] for scores in scored] for name in ("overall", "new", "old")},
-        "sources": {name: {part: scores[part] for part in ("overall", "new", "old")} for name, scores in sources.items()},
+        "sources": {
+            name: {part: scores[part] for part in ("overall", "new", "old")} for name, scores in sources.items()
+        },
         "domains": [
             {
                 "domain": domain,
@@ -266,7 +268,9 @@ def _wins(collected: Collected, left_out: list[str]) -> Row | None:
     models = [figures.target, *figures.sources]
     most = sorted(tally.domains(), key=lambda path: (-tally.harvests(path, figures.target), path))
     if len(most) > DOMAINS_MAX:
-        left_out.append(f"who wins where: {len(most) - DOMAINS_MAX} of {len(most)} domains, those with the fewest harvests")
+        left_out.append(
+            f"who wins where: {len(most) - DOMAINS_MAX} of {len(most)} domains, those with the fewest harvests"
+        )
     found = rates(tally.only(most[:DOMAINS_MAX]), models)
     return {
         "models": models,

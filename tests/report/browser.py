@@ -51,7 +51,9 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, scheme: Any = "light", width: int = 1100, address: str = "") -> Iterator[Opened]:
+def opened(
+    browser: Browser, file: Path, scheme: Any = "light", width: int = 1100, address: str = ""
+) -> Iterator[Opened]:
     """The page in `file`, drawn, with the network off. `address`: what follows the file's in the address bar."""
     context = browser.new_context(offline=True, color_scheme=scheme, viewport={"width": width, "height": 900})
     context.set_default_timeout(WAIT_MS)

@@ -20,13 +20,19 @@ MARKUP = (
 TURNED = "\u202egpj.exe\u2066\u200b\x07"  # right to left, an isolate, no width, a bell
 HOSTILE = f"{MARKUP} {TURNED}"
 MODEL = "c<b onclick='window.planted = 1'>\u202e"  # the third source
-ACCURACY = {"base": {"m0 > s0": 0.25, "m1": 0.75}, "r1": {"m0 > s0": 0.5, "m1": 1.0}, "r2": {"m0 > s0": 0.75, "m1": 0.875}}
+ACCURACY = {
+    "base": {"m0 > s0": 0.25, "m1": 0.75},
+    "r1": {"m0 > s0": 0.5, "m1": 1.0},
+    "r2": {"m0 > s0": 0.75, "m1": 0.875},
+}
 SOURCE = {"m0 > s0": 1.0, "m1": 0.5}
 
 
 def planted_run(folder: Path) -> Path:
     """The folder of a whole run of two rounds, with failures, rebirths, evaluations and two dead letters."""
-    rules = settings(3, bandit={"introspection": "paper", "rounds": 3, "steps": 3, "slots": 30, "rehearsal_questions": 6})
+    rules = settings(
+        3, bandit={"introspection": "paper", "rounds": 3, "steps": 3, "slots": 30, "rehearsal_questions": 6}
+    )
     run = RecordedRun(seed=3, settings=rules, away=0.02, withheld=0.02)
     run.run()
     records = [record_of(_planted(event)) for event in (*run.feedback, *_evaluations(run))]
@@ -48,7 +54,9 @@ def _evaluations(run: RecordedRun) -> list[Event]:
                 "model": model,
                 "version": version,
                 "benchmark": "held-out",
-                "scores": [{"domain": f"{name} {HOSTILE}", "accuracy": share, "questions": 8} for name, share in scores.items()],
+                "scores": [
+                    {"domain": f"{name} {HOSTILE}", "accuracy": share, "questions": 8} for name, share in scores.items()
+                ],
             },
         )
         for model, version, scores in models
