@@ -26,9 +26,9 @@ def report(
     live: Annotated[bool, typer.Option("--live", help="write it anew while the run goes on, until it is over")] = False,
     every: Annotated[float | None, typer.Option("--every", min=1, max=3600, help="seconds between; 10")] = None,
 ) -> None:
-    """One HTML file that opens without a network: the verdict in words, accuracy, the tree at any round, posteriors, who
-    wins where, judges, trainings, tokens and cost, failures, samples to read. The same log gives the same file. With
-    --live the page that is open in a browser loads itself again."""
+    """One HTML file that opens without a network: the verdict in words, accuracy, the tree at any round, posteriors,
+    who wins where, judges, trainings, tokens and cost, failures, samples to read. The same log gives the same file.
+    With --live the page that is open in a browser loads itself again."""
     from bohdi.report.writing import Writer
 
     if every is not None and not live:

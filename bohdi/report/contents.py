@@ -16,7 +16,7 @@ from bohdi.report.collected import Collected, Round
 from bohdi.report.moments import Moment, evenly
 from bohdi.report.samples import Sample
 from bohdi_common.core.state import BASE_VERSION, RunState, state_sha256
-from bohdi_common.core.tree import ROOT, Tree
+from bohdi_common.core.tree import Tree
 
 NODES_MAX = 1_000
 ROUNDS_MAX = 64

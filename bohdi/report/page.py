@@ -53,7 +53,7 @@ def _drawn(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The same value with every text in it made plain and bounded, keys of mappings too, and None for what is no number."""
+    """The same value with every text in it made plain and bounded, keys of mappings too; None for what is no number."""
     if isinstance(value, str):
         return plain(value, TEXT_CHARS_MAX)
     if isinstance(value, dict):

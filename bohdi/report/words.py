@@ -39,7 +39,8 @@ def _headline(contents: Contents) -> str:
     best = max((source["overall"] for source in found["sources"].values()), default=None)
     if best is None:
         return "The target got better."
-    return f"The target got better, {'and is better than every source' if last > best else 'but a source is as good still'}."
+    beside = "and is better than every source" if last > best else "but a source is as good still"
+    return f"The target got better, {beside}."
 
 
 def _standing(collected: Collected) -> str:
@@ -97,22 +98,21 @@ def _judged(rounds: list[Row]) -> Iterator[str]:
         yield "No harvest came to a verdict yet."
         return
     first, last = told[0], told[-1]
-    so = f"Of {_count(first['harvests'], 'harvest')} in round {first['round']} the target lost {_share(first['lost_share'])}"
+    harvests = f"Of {_count(first['harvests'], 'harvest')} in round {first['round']}"
+    so = f"{harvests} the target lost {_share(first['lost_share'])}"
     if first is last:
         yield f"{so}. The bandit seeks out what it loses, so this is no accuracy."
     else:
-        yield (
-            f"{so}; of {last['harvests']} in round {last['round']} it lost {_share(last['lost_share'])}. The bandit seeks "
-            "out what it loses, so this is no accuracy."
-        )
+        then = f"of {last['harvests']} in round {last['round']} it lost {_share(last['lost_share'])}"
+        yield f"{so}; {then}. The bandit seeks out what it loses, so this is no accuracy."
 
 
 def _weak(contents: Contents) -> Iterator[str]:
     if contents.weakest:
         at = contents.weakest[0]
         yield (
-            f"It loses most in {at['path']}: lambda, the probability that a source is better there, is {at['lambda']:.2f} "
-            f"after {_count(at['harvests'], 'harvest')}."
+            f"It loses most in {at['path']}: lambda, the probability that a source is better there, is "
+            f"{at['lambda']:.2f} after {_count(at['harvests'], 'harvest')}."
         )
     if contents.improved:
         at, gain = contents.improved[0], contents.improved[0]["gain"]

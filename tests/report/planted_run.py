@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bohdi_common.core.ids import derived_id
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Event
+from bohdi_common.events.events_pb2 import Event, HarvestJudged
 from bohdi_common.events.topics import DEAD
 from bohdi_common.log.port import Record
 from bohdi_common.runtime.shell import record_of
@@ -73,17 +73,9 @@ def _planted(event: Event) -> Event:
         case "slot_continued":
             event.slot_continued.drawn.leader = _name(event.slot_continued.drawn.leader)
         case "harvest_judged":
-            judged = event.harvest_judged
-            judged.leader = _name(judged.leader)
+            _plant_harvest(event.harvest_judged)
             for number, model in enumerate(("target", "a", "b", "c"), 1):
                 event.usage.add(model=model, prompt_tokens=10 * number, completion_tokens=number, calls=1)
-            judged.question = HOSTILE + judged.question
-            for answer in judged.answers:
-                answer.text = answer.text and HOSTILE + answer.text
-                answer.model = _name(answer.model)
-            for verdict in judged.verdicts:
-                verdict.judge = _name(verdict.judge)
-                verdict.reply = HOSTILE
         case "harvest_failed":
             event.harvest_failed.reason = event.harvest_failed.stage = HOSTILE
         case "sprout_failed":
@@ -96,6 +88,17 @@ def _planted(event: Event) -> Event:
     for used in event.usage:
         used.model = _name(used.model)
     return event
+
+
+def _plant_harvest(judged: HarvestJudged) -> None:
+    judged.leader = _name(judged.leader)
+    judged.question = HOSTILE + judged.question
+    for answer in judged.answers:
+        answer.text = answer.text and HOSTILE + answer.text
+        answer.model = _name(answer.model)
+    for verdict in judged.verdicts:
+        verdict.judge = _name(verdict.judge)
+        verdict.reply = HOSTILE
 
 
 def _name(model: str) -> str:

@@ -203,7 +203,8 @@ def test_what_models_wrote_is_text_and_nothing_else(shown: Opened) -> None:
 def test_it_follows_the_systems_colours_and_has_a_switch_of_its_own(
     browser: Browser, report: Path, scheme: str
 ) -> None:
-    colours = "[getComputedStyle(document.body).backgroundColor, document.querySelector('#chart-lost .xtick text').style.fill]"
+    paper, ink = "getComputedStyle(document.body).backgroundColor", "document.querySelector('#chart-lost .xtick text')"
+    colours = f"[{paper}, {ink}.style.fill]"
     with opened(browser, report, scheme) as page:
         first = page.evaluate(colours)
         page.page.select_option("#theme", "dark" if scheme == "light" else "light")
