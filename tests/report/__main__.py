@@ -1,4 +1,4 @@
-"""Pictures of a run's report for the docs: `python -m tests.report DIR` writes docs/pictures/report-light.png, -dark.png."""
+"""Pictures of a report for the docs: `python -m tests.report DIR` writes report-light.png and -dark.png there."""
 
 from __future__ import annotations
 
