@@ -106,9 +106,10 @@ class Tally:
         return set(self._entered)
 
     def only(self, domains: Iterable[Path]) -> Tally:
-        """The same counts, of these domains and those above them alone."""
+        """The same counts, of these domains and those above them, Root too, alone."""
         part = Tally()
-        for path in {domain[:depth] for domain in domains for depth in range(len(domain) + 1)} & self.domains():
+        wanted = {(), *(domain[:depth] for domain in domains for depth in range(len(domain) + 1))}
+        for path in wanted & self.domains():
             part._entered[path] = self._entered[path]
             if path in self._won:
                 part._won[path] = self._won[path]

@@ -157,7 +157,7 @@ class Collected:
 
     def _failed(self, what: str, stage: str, failure: int, reason: str) -> None:
         named = Failure(failure).name.lower() if failure in set(Failure) else "of no class"
-        kind = FailureKind(what, stage, named, reason[:_REASON_CHARS])
+        kind = FailureKind(what, stage[:_REASON_CHARS], named, reason[:_REASON_CHARS])
         if kind not in self.failures and len(self.failures) >= _FAILURES:
             kind = FailureKind(what, "", named, _OTHERS)
         self.failures[kind] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import betaincinv
@@ -26,6 +26,7 @@ SAMPLED = 5  # domains with samples to read, of each kind
 _SAMPLES = 3  # of each of them
 _MILLION = 1_000_000
 
+T = TypeVar("T")
 Row = dict[str, Any]
 
 
@@ -105,7 +106,7 @@ def contents(
         tree=_tree(state, moments, left_out),
         wins=_wins(collected, left_out),
         judges=closing["judges"],
-        trainings=evenly(figures.trainings, ROUNDS_MAX),
+        trainings=_chosen(figures.trainings, "trainings", left_out),
         spending=_spending(collected, closing),
         failures=_failures(collected, closing, dead, dead_count),
         weakest=[_to_read(collected, leaf, samples) for leaf in chosen.weakest],
@@ -143,7 +144,7 @@ def _accuracy(closing: Row, figures: Figures, left_out: list[str]) -> Row | None
     scored = [r for r in closing["rounds"] if "overall" in r]
     if closing["start"] is None:
         return None
-    scored = evenly([{"version": BASE_VERSION} | closing["start"], *scored], ROUNDS_MAX)
+    scored = _chosen([{"version": BASE_VERSION} | closing["start"], *scored], "evaluated versions", left_out)
     sources = {name: scores for name, scores in closing["sources"].items() if scores}
     domains = list(scored[-1]["domains"])
     domains.sort(key=lambda domain: (scored[-1]["domains"][domain], domain))
@@ -172,9 +173,14 @@ def _accuracy(closing: Row, figures: Figures, left_out: list[str]) -> Row | None
 def _rounds(collected: Collected, left_out: list[str]) -> list[Row]:
     """What was harvested in each round, and the tokens of each model."""
     rounds = [collected.rounds[number] for number in sorted(collected.rounds)]
-    if len(rounds) > ROUNDS_MAX:
-        left_out.append(f"rounds: {len(rounds) - ROUNDS_MAX} of {len(rounds)}, evenly")
-    return [_of_round(round) for round in evenly(rounds, ROUNDS_MAX)]
+    return [_of_round(round) for round in _chosen(rounds, "rounds", left_out)]
+
+
+def _chosen(items: Sequence[T], what: str, left_out: list[str]) -> list[T]:
+    """At most ROUNDS_MAX of what there is one a round of."""
+    if len(items) > ROUNDS_MAX:
+        left_out.append(f"{what}: {len(items) - ROUNDS_MAX} of {len(items)}, evenly")
+    return evenly(items, ROUNDS_MAX)
 
 
 def _of_round(round: Round) -> Row:

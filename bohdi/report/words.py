@@ -57,7 +57,7 @@ def _standing(collected: Collected) -> str:
 
 
 def _learnt(contents: Contents) -> Iterator[str]:
-    trained = f"The target was trained {_times(len(contents.trainings))}"
+    trained = f"The target was trained {_times(len(contents.closing['trainings']))}"
     found = contents.accuracy
     if found is None:
         yield (

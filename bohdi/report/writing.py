@@ -13,7 +13,7 @@ from typing import Any
 from bohdi.dead_letters import Letter, letters
 from bohdi.report import samples
 from bohdi.report.collected import Collected
-from bohdi.report.contents import DomainsToRead, contents
+from bohdi.report.contents import Contents, DomainsToRead, contents
 from bohdi.report.page import page
 from bohdi.report.words import verdict
 from bohdi.run_places import RunPlace, no_events
@@ -44,6 +44,7 @@ class Writer:
         self._js = plotly_js()
         self._log = place.reader()
         self._collected = Collected(place.run_id)
+        self._shown: tuple[Contents, list[str]] | None = None
 
     def read_on(self) -> int:
         """Takes in what is new in the log: how many events that was. Raises BadConfig, NoRun and LogError."""
@@ -63,8 +64,13 @@ class Writer:
         return self._collected.state.finished
 
     def write(self, refresh_s: float = 0.0) -> None:
-        """The page of what was read, in one step: who opens it meanwhile sees the one before or this one."""
-        text = made(self._collected, self._log, self._place, self._js, refresh_s)
+        """The page of what was read. Raises LogError."""
+        self._shown = read_out(self._collected, self._log, self._place)
+        self._put(self._shown, refresh_s)
+
+    def _put(self, shown: tuple[Contents, list[str]], refresh_s: float) -> None:
+        """In one step: who opens it meanwhile sees the one before or this one."""
+        text = page(*shown, self._js, refresh_s)
         beside = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
             beside.write_text(text, encoding="utf-8")
@@ -76,18 +82,19 @@ class Writer:
         """Writes the page whenever there is something new, looking every `every_s` seconds, until the run is finished.
         However this ends, the last page does not load itself again."""
         try:
-            while not self.over:
-                if self.read_on() and not self.over:
-                    self.write(every_s)
-                if not self.over:
-                    time.sleep(every_s)
+            while True:
+                if self.read_on():
+                    self.write(0.0 if self.over else every_s)
+                if self.over:
+                    return
+                time.sleep(every_s)
         finally:
-            if self._collected.state.rules is not None:
-                self.write()
+            if self._shown is not None and not self.over:
+                self._put(self._shown, 0.0)
 
 
-def made(collected: Collected, log: LogReader, place: RunPlace, js: str, refresh_s: float = 0.0) -> str:
-    """The page of what was collected of the run at `place`, whose `log` has the texts to read. Raises LogError."""
+def read_out(collected: Collected, log: LogReader, place: RunPlace) -> tuple[Contents, list[str]]:
+    """Contents and verdict of what was collected of the run at `place`, whose `log` has the texts. Raises LogError."""
     chosen = DomainsToRead.of(collected)
     wanted = chosen.sequences(collected.state)
     at = {sequence: collected.offsets[sequence] for sequences in wanted.values() for sequence in sequences}
@@ -95,7 +102,7 @@ def made(collected: Collected, log: LogReader, place: RunPlace, js: str, refresh
     by_leaf = {leaf: [read[s] for s in sequences if s in read] for leaf, sequences in wanted.items()}
     dead, dead_count = _dead(letters(place.records(DEAD.name), None if place.folder else collected.run_id))
     told = contents(collected, chosen, by_leaf, dead, dead_count)
-    return page(told, verdict(told, collected), js, refresh_s)
+    return told, verdict(told, collected)
 
 
 def _dead(found: Iterable[Letter]) -> tuple[list[dict[str, Any]], int]:

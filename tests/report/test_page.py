@@ -196,6 +196,9 @@ def test_what_models_wrote_is_text_and_nothing_else(shown: Opened) -> None:
     assert "49 -->" not in whole and "{{ 7 * 7 }}" in whole
     assert not {"\u202e", "\u2066", "\u200b", "\x07"}.intersection(shown.evaluate("document.body.innerText"))
     assert "<U+202E>gpj.exe<U+2066><U+200B><U+0007>" in shown.text("#samples")
+    assert MODEL.replace("\u202e", "<U+202E>") in shown.text(
+        "#chart-tokens"
+    )  # which plotly.js would have taken as bold
     assert shown.said == []
 
 
