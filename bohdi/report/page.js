@@ -173,7 +173,7 @@
         customdata: some.map((row) => `${label(tree.nodes[row].path)}<br>lambda ${figure(mean(at, row))}, ${between(at, row)}<br>Beta(${at.alpha[row]}, ${at.beta[row]}), ${at.harvests[row]} harvests`),
         hovertemplate: "%{customdata}<extra></extra>", insidetextorientation: "radial",
         marker: { colors: some.map((row) => mean(at, row)), cmin: 0, cmax: 1, colorscale: lambdas(), showscale: true, colorbar: { title: { text: "lambda" }, outlinewidth: 0 }, line: { color: colour("paper"), width: 1 } },
-      }], { height: 560, margin: { l: 10, r: 10, t: 10, b: 10 } }).then(() => {
+      }], { height: 560, margin: { l: 10, r: 10, t: 10, b: 10 }, uniformtext: { minsize: 9, mode: "hide" } }).then(() => {
         if (place.dataset.listens) return;
         place.dataset.listens = "yes";
         place.on("plotly_sunburstclick", (event) => {
