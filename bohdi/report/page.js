@@ -12,7 +12,8 @@
 
   const label = (text) =>
     String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\n/g, " ");
-  const short = (text, most = 40) => (text.length > most ? `…${text.slice(1 - most)}` : text); // the end tells a domain
+  // Of a domain's path the end tells more than the beginning.
+  const short = (text, most = 40) => (text.length > most ? `…${text.slice(1 - most)}` : text);
   const figure = (number) => (number === null || number === undefined ? "–" : number.toFixed(3));
 
   function colour(name) {
@@ -26,17 +27,37 @@
 
   const series = (place) => colour(`series-${(place % 6) + 1}`);
   const translucent = (rgb) => rgb.replace("rgb(", "rgba(").replace(")", ", 0.25)");
-  const lambdas = () => [[0, colour("good")], [0.5, colour("middle")], [1, colour("bad")]];
-  const shares = () => [[0, colour("low")], [1, colour("high")]];
+  const lambdas = () => [
+    [0, colour("good")],
+    [0.5, colour("middle")],
+    [1, colour("bad")],
+  ];
+  const shares = () => [
+    [0, colour("low")],
+    [1, colour("high")],
+  ];
 
   function layout(more) {
-    const axis = { gridcolor: colour("grid"), linecolor: colour("line"), zerolinecolor: colour("grid"), automargin: true, fixedrange: true };
+    const axis = {
+      gridcolor: colour("grid"),
+      linecolor: colour("line"),
+      zerolinecolor: colour("grid"),
+      automargin: true,
+      fixedrange: true,
+    };
     const { xaxis, yaxis, ...rest } = more;
     return {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, height: 340,
-      margin: { l: 50, r: 20, t: 20, b: 85 }, font: { color: colour("ink"), family: "system-ui, DejaVu Sans, sans-serif" },
-      legend: { orientation: "h", yref: "container", yanchor: "bottom", y: 0 }, hoverlabel: { font: { family: "system-ui, DejaVu Sans, sans-serif" } },
-      xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      dragmode: false,
+      height: 340,
+      margin: { l: 50, r: 20, t: 20, b: 85 },
+      font: { color: colour("ink"), family: "system-ui, DejaVu Sans, sans-serif" },
+      legend: { orientation: "h", yref: "container", yanchor: "bottom", y: 0 },
+      hoverlabel: { font: { family: "system-ui, DejaVu Sans, sans-serif" } },
+      xaxis: { ...axis, ...xaxis },
+      yaxis: { ...axis, ...yaxis },
+      ...rest,
     };
   }
 
@@ -54,59 +75,138 @@
     if (!accuracy) return;
     const parts = Object.entries(accuracy.means).filter(([, values]) => values.some((value) => value !== null));
     const lines = parts.map(([part, values], place) => ({
-      name: part, x: accuracy.versions.map(label), y: values, mode: "lines+markers", line: { color: series(place), width: 3 },
+      name: part,
+      x: accuracy.versions.map(label),
+      y: values,
+      mode: "lines+markers",
+      line: { color: series(place), width: 3 },
     }));
     const sources = Object.entries(accuracy.sources).map(([name, means], place) => ({
-      name: label(name), x: accuracy.versions.map(label), y: accuracy.versions.map(() => means.overall),
-      mode: "lines", line: { color: series(place + 3), dash: "dash" },
+      name: label(name),
+      x: accuracy.versions.map(label),
+      y: accuracy.versions.map(() => means.overall),
+      mode: "lines",
+      line: { color: series(place + 3), dash: "dash" },
     }));
     draw("chart-accuracy", [...lines, ...sources], { xaxis: { type: "category" }, yaxis: share("held-out accuracy") });
     const columns = [...accuracy.versions, ...Object.keys(accuracy.sources)];
-    drawMap("chart-domains", columns, accuracy.domains.map((row) => row.domain),
-      accuracy.domains.map((row) => [...row.versions, ...row.sources]), "accuracy");
+    drawMap(
+      "chart-domains",
+      columns,
+      accuracy.domains.map((row) => row.domain),
+      accuracy.domains.map((row) => [...row.versions, ...row.sources]),
+      "accuracy",
+    );
   }
 
   function drawMap(id, columns, rows, values, what, texts) {
     const places = rows.map((_, place) => place);
-    draw(id, [{
-      type: "heatmap", x: columns.map((_, place) => place), y: places, z: values, zmin: 0, zmax: 1, colorscale: shares(),
-      xgap: 1, ygap: 1, text: texts || values.map((row) => row.map(figure)), customdata: values.map((row, place) => row.map(() => label(rows[place]))),
-      hovertemplate: "%{customdata}<br>%{text}<extra></extra>", colorbar: { title: { text: what }, outlinewidth: 0 },
-    }], {
-      height: 90 + 22 * rows.length, margin: { l: 50, r: 20, t: 50, b: 20 },
-      xaxis: { tickvals: columns.map((_, place) => place), ticktext: columns.map((text) => label(short(text, 20))), side: "top", showgrid: false },
-      yaxis: { tickvals: places, ticktext: rows.map((text) => label(short(text))), autorange: "reversed", showgrid: false },
-    });
+    draw(
+      id,
+      [
+        {
+          type: "heatmap",
+          x: columns.map((_, place) => place),
+          y: places,
+          z: values,
+          zmin: 0,
+          zmax: 1,
+          colorscale: shares(),
+          xgap: 1,
+          ygap: 1,
+          text: texts || values.map((row) => row.map(figure)),
+          customdata: values.map((row, place) => row.map(() => label(rows[place]))),
+          hovertemplate: "%{customdata}<br>%{text}<extra></extra>",
+          colorbar: { title: { text: what }, outlinewidth: 0 },
+        },
+      ],
+      {
+        height: 90 + 22 * rows.length,
+        margin: { l: 50, r: 20, t: 50, b: 20 },
+        xaxis: {
+          tickvals: columns.map((_, place) => place),
+          ticktext: columns.map((text) => label(short(text, 20))),
+          side: "top",
+          showgrid: false,
+        },
+        yaxis: {
+          tickvals: places,
+          ticktext: rows.map((text) => label(short(text))),
+          autorange: "reversed",
+          showgrid: false,
+        },
+      },
+    );
   }
 
   function drawRounds() {
-    draw("chart-lost", [{
-      name: "lost", x: rounds.map((row) => row.round), y: rounds.map((row) => row.lost_share), mode: "lines+markers",
-      line: { color: series(1), width: 3 }, text: rounds.map((row) => `${row.lost} of ${row.harvests}`),
-      hovertemplate: "round %{x}: %{y:.3f} (%{text})<extra></extra>",
-    }], { xaxis: { title: { text: "round" }, dtick: rounds.length < 15 ? 1 : undefined }, yaxis: share("share lost"), showlegend: false, margin: { l: 50, r: 20, t: 20, b: 50 } });
+    draw(
+      "chart-lost",
+      [
+        {
+          name: "lost",
+          x: rounds.map((row) => row.round),
+          y: rounds.map((row) => row.lost_share),
+          mode: "lines+markers",
+          line: { color: series(1), width: 3 },
+          text: rounds.map((row) => `${row.lost} of ${row.harvests}`),
+          hovertemplate: "round %{x}: %{y:.3f} (%{text})<extra></extra>",
+        },
+      ],
+      {
+        xaxis: { title: { text: "round" }, dtick: rounds.length < 15 ? 1 : undefined },
+        yaxis: share("share lost"),
+        showlegend: false,
+        margin: { l: 50, r: 20, t: 20, b: 50 },
+      },
+    );
     const models = [...new Set(rounds.flatMap((row) => Object.keys(row.tokens)))];
-    draw("chart-tokens", models.map((model, place) => ({
-      type: "bar", name: label(model), x: rounds.map((row) => row.round), y: rounds.map((row) => row.tokens[model] || 0),
-      marker: { color: series(place) },
-    })), { barmode: "stack", xaxis: { title: { text: "round" }, dtick: rounds.length < 15 ? 1 : undefined }, yaxis: { title: { text: "tokens" } } });
+    draw(
+      "chart-tokens",
+      models.map((model, place) => ({
+        type: "bar",
+        name: label(model),
+        x: rounds.map((row) => row.round),
+        y: rounds.map((row) => row.tokens[model] || 0),
+        marker: { color: series(place) },
+      })),
+      {
+        barmode: "stack",
+        xaxis: { title: { text: "round" }, dtick: rounds.length < 15 ? 1 : undefined },
+        yaxis: { title: { text: "tokens" } },
+      },
+    );
   }
 
   function drawWins() {
     if (!wins) return;
-    drawMap("chart-wins", wins.models, wins.rows.map((row) => row.path),
-      wins.rows.map((row) => row.cells.map((cell) => cell.rate)), "win rate",
-      wins.rows.map((row) => row.cells.map((cell) => `${figure(cell.rate)}: ${Number(cell.wins.toPrecision(4))} of ${cell.harvests}`)));
+    drawMap(
+      "chart-wins",
+      wins.models,
+      wins.rows.map((row) => row.path),
+      wins.rows.map((row) => row.cells.map((cell) => cell.rate)),
+      "win rate",
+      wins.rows.map((row) =>
+        row.cells.map((cell) => `${figure(cell.rate)}: ${Number(cell.wins.toPrecision(4))} of ${cell.harvests}`),
+      ),
+    );
   }
 
   function points(name, shares, xs, place) {
     const there = shares.map((found, at) => [found, xs[at]]).filter(([found]) => found);
     return {
-      name: label(name), x: there.map(([, x]) => x), y: there.map(([found]) => found.share), mode: "markers",
+      name: label(name),
+      x: there.map(([, x]) => x),
+      y: there.map(([found]) => found.share),
+      mode: "markers",
       marker: { color: series(place), size: 9, symbol: place },
-      showlegend: there.length > 0, error_y: {
-        type: "data", symmetric: false, color: series(place),
-        array: there.map(([found]) => found.high - found.share), arrayminus: there.map(([found]) => found.share - found.low),
+      showlegend: there.length > 0,
+      error_y: {
+        type: "data",
+        symmetric: false,
+        color: series(place),
+        array: there.map(([found]) => found.high - found.share),
+        arrayminus: there.map(([found]) => found.share - found.low),
       },
     };
   }
@@ -114,30 +214,71 @@
   function drawJudges() {
     const names = Object.keys(judges);
     if (!names.length) return;
-    const measures = { agrees_with_outcome: "with the outcome", agrees_with_others: "with the others", agrees_between_orders: "with itself in both orders" };
+    const measures = {
+      agrees_with_outcome: "with the outcome",
+      agrees_with_others: "with the others",
+      agrees_between_orders: "with itself in both orders",
+    };
     const apart = (place, of) => (place - (of - 1) / 2) * 0.12;
     const traces = Object.entries(measures).map(([measure, words], place) =>
-      points(words, names.map((name) => judges[name][measure]), names.map((_, at) => at + apart(place, 3)), place));
+      points(
+        words,
+        names.map((name) => judges[name][measure]),
+        names.map((_, at) => at + apart(place, 3)),
+        place,
+      ),
+    );
     draw("chart-agreement", traces, {
       showlegend: true,
-      xaxis: { tickvals: names.map((_, at) => at), ticktext: names.map((name) => label(short(name, 20))), range: [-0.5, names.length - 0.5] },
+      xaxis: {
+        tickvals: names.map((_, at) => at),
+        ticktext: names.map((name) => label(short(name, 20))),
+        range: [-0.5, names.length - 0.5],
+      },
       yaxis: share("agreement"),
     });
     const most = Math.max(...names.map((name) => judges[name].positions.length));
     const all = names.map((name, place) =>
-      points(name, judges[name].positions, judges[name].positions.map((_, at) => at + 1 + apart(place, names.length)), place));
+      points(
+        name,
+        judges[name].positions,
+        judges[name].positions.map((_, at) => at + 1 + apart(place, names.length)),
+        place,
+      ),
+    );
     const longest = judges[names.find((name) => judges[name].positions.length === most)].positions;
-    const chance = { name: "chance", x: longest.map((_, at) => at + 1), y: longest.map((found) => found && found.expected), mode: "lines", line: { color: colour("faint"), dash: "dash" } };
-    draw("chart-positions", [...all, chance], { xaxis: { title: { text: "place" }, dtick: 1 }, yaxis: share("choices") });
+    const chance = {
+      name: "chance",
+      x: longest.map((_, at) => at + 1),
+      y: longest.map((found) => found && found.expected),
+      mode: "lines",
+      line: { color: colour("faint"), dash: "dash" },
+    };
+    draw("chart-positions", [...all, chance], {
+      xaxis: { title: { text: "place" }, dtick: 1 },
+      yaxis: share("choices"),
+    });
   }
 
   function drawLosses() {
-    const lines = { loss_first: "first step", loss_last: "last step", held_back_loss_base: "held back, before", held_back_loss: "held back, after" };
+    const lines = {
+      loss_first: "first step",
+      loss_last: "last step",
+      held_back_loss_base: "held back, before",
+      held_back_loss: "held back, after",
+    };
     const there = Object.entries(lines).filter(([name]) => trainings.some((training) => training[name] !== undefined));
-    draw("chart-losses", there.map(([name, words], place) => ({
-      name: words, x: trainings.map((training) => label(training.version)), y: trainings.map((training) => training[name] ?? null),
-      mode: "lines+markers", line: { color: series(place) },
-    })), { xaxis: { type: "category" }, yaxis: { title: { text: "loss" }, rangemode: "tozero" } });
+    draw(
+      "chart-losses",
+      there.map(([name, words], place) => ({
+        name: words,
+        x: trainings.map((training) => label(training.version)),
+        y: trainings.map((training) => training[name] ?? null),
+        mode: "lines+markers",
+        line: { color: series(place) },
+      })),
+      { xaxis: { type: "category" }, yaxis: { title: { text: "loss" }, rangemode: "tozero" } },
+    );
   }
 
   // ---- the tree and a domain's posterior ------------------------------------------------------------------------
@@ -145,19 +286,25 @@
   const mean = (at, row) => at.alpha[row] / (at.alpha[row] + at.beta[row]);
   const between = (at, row) => `${figure(at.low[row] / 1000)} to ${figure(at.high[row] / 1000)}`;
   const cells = (at, row) => [
-    figure(mean(at, row)), `${at.alpha[row]}, ${at.beta[row]}`, between(at, row), String(at.harvests[row]), String(at.rebirths[row]),
+    figure(mean(at, row)),
+    `${at.alpha[row]}, ${at.beta[row]}`,
+    between(at, row),
+    String(at.harvests[row]),
+    String(at.rebirths[row]),
   ];
 
   function fill(table, rows) {
     const body = by(table).tBodies[0];
-    body.replaceChildren(...rows.map(([head, ...others]) => {
-      const line = document.createElement("tr");
-      const first = document.createElement("th");
-      first.scope = "row";
-      first.append(Object.assign(document.createElement("bdi"), { textContent: head }));
-      line.append(first, ...others.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
-      return line;
-    }));
+    body.replaceChildren(
+      ...rows.map(([head, ...others]) => {
+        const line = document.createElement("tr");
+        const first = document.createElement("th");
+        first.scope = "row";
+        first.append(Object.assign(document.createElement("bdi"), { textContent: head }));
+        line.append(first, ...others.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+        return line;
+      }),
+    );
   }
 
   function drawTree() {
@@ -166,14 +313,37 @@
     const some = born.filter((row) => at.harvests[row] > 0);
     const place = by("chart-tree");
     if (some.length) {
-      draw("chart-tree", [{
-        type: "sunburst", branchvalues: "total", sort: false, ids: some.map(String), labels: some.map((row) => label(tree.nodes[row].name)),
-        parents: some.map((row) => (tree.nodes[row].parent < 0 ? "" : String(tree.nodes[row].parent))),
-        values: some.map((row) => at.harvests[row]),
-        customdata: some.map((row) => `${label(tree.nodes[row].path)}<br>lambda ${figure(mean(at, row))}, ${between(at, row)}<br>Beta(${at.alpha[row]}, ${at.beta[row]}), ${at.harvests[row]} harvests`),
-        hovertemplate: "%{customdata}<extra></extra>", insidetextorientation: "radial",
-        marker: { colors: some.map((row) => mean(at, row)), cmin: 0, cmax: 1, colorscale: lambdas(), showscale: true, colorbar: { title: { text: "lambda" }, outlinewidth: 0 }, line: { color: colour("paper"), width: 1 } },
-      }], { height: 560, margin: { l: 10, r: 10, t: 10, b: 10 }, uniformtext: { minsize: 9, mode: "hide" } }).then(() => {
+      draw(
+        "chart-tree",
+        [
+          {
+            type: "sunburst",
+            branchvalues: "total",
+            sort: false,
+            ids: some.map(String),
+            labels: some.map((row) => label(tree.nodes[row].name)),
+            parents: some.map((row) => (tree.nodes[row].parent < 0 ? "" : String(tree.nodes[row].parent))),
+            values: some.map((row) => at.harvests[row]),
+            customdata: some.map(
+              (row) =>
+                `${label(tree.nodes[row].path)}<br>lambda ${figure(mean(at, row))}, ${between(at, row)}<br>` +
+                `Beta(${at.alpha[row]}, ${at.beta[row]}), ${at.harvests[row]} harvests`,
+            ),
+            hovertemplate: "%{customdata}<extra></extra>",
+            insidetextorientation: "radial",
+            marker: {
+              colors: some.map((row) => mean(at, row)),
+              cmin: 0,
+              cmax: 1,
+              colorscale: lambdas(),
+              showscale: true,
+              colorbar: { title: { text: "lambda" }, outlinewidth: 0 },
+              line: { color: colour("paper"), width: 1 },
+            },
+          },
+        ],
+        { height: 560, margin: { l: 10, r: 10, t: 10, b: 10 }, uniformtext: { minsize: 9, mode: "hide" } },
+      ).then(() => {
         if (place.dataset.listens) return;
         place.dataset.listens = "yes";
         place.on("plotly_sunburstclick", (event) => {
@@ -187,12 +357,21 @@
     }
     if (!at) return;
     const total = born.reduce((sum, row) => sum + (tree.nodes[row].level === 1 ? at.harvests[row] : 0), 0);
-    const words = `${at.label}: ${born.length} domains, ${total} harvests, target ${at.version}, after ${at.sequence} events`;
+    const then = `target ${at.version}, after ${at.sequence} events`;
+    const words = `${at.label}: ${born.length} domains, ${total} harvests, ${then}`;
     by("moment-label").textContent = at.label;
     by("moment").setAttribute("aria-valuetext", at.label);
     by("tree-said").textContent = words;
-    place.setAttribute("aria-label", `Sunburst of the domains at this moment, ${words}. The same numbers are in the table below.`);
-    fill("table-tree", deep().filter((row) => row < born.length).map((row) => [tree.nodes[row].path, ...cells(at, row)]));
+    place.setAttribute(
+      "aria-label",
+      `Sunburst of the domains at this moment, ${words}. The same numbers are in the table below.`,
+    );
+    fill(
+      "table-tree",
+      deep()
+        .filter((row) => row < born.length)
+        .map((row) => [tree.nodes[row].path, ...cells(at, row)]),
+    );
   }
 
   // Rows of the nodes with every node behind the one above it.
@@ -213,18 +392,43 @@
     const xs = there.map((at) => at.sequence);
     const texts = there.map((at) => `${at.label}<br>Beta(${at.alpha[row]}, ${at.beta[row]})`);
     const edge = (name, column) => ({
-      name, x: xs, y: there.map((at) => at[column][row] / 1000), mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false,
+      name,
+      x: xs,
+      y: there.map((at) => at[column][row] / 1000),
+      mode: "lines",
+      line: { width: 0 },
+      hoverinfo: "skip",
+      showlegend: false,
     });
-    draw("chart-posterior", [
-      edge("low", "low"),
-      { ...edge("interval", "high"), fill: "tonexty", fillcolor: translucent(series(0)), showlegend: true },
-      { name: "mean", x: xs, y: there.map((at) => mean(at, row)), mode: "lines+markers", line: { color: series(0), width: 3 }, text: texts, hovertemplate: "%{text}<br>lambda %{y:.3f}<extra></extra>" },
-    ], { xaxis: { title: { text: "events of the run" } }, yaxis: share("lambda") });
+    draw(
+      "chart-posterior",
+      [
+        edge("low", "low"),
+        { ...edge("interval", "high"), fill: "tonexty", fillcolor: translucent(series(0)), showlegend: true },
+        {
+          name: "mean",
+          x: xs,
+          y: there.map((at) => mean(at, row)),
+          mode: "lines+markers",
+          line: { color: series(0), width: 3 },
+          text: texts,
+          hovertemplate: "%{text}<br>lambda %{y:.3f}<extra></extra>",
+        },
+      ],
+      { xaxis: { title: { text: "events of the run" } }, yaxis: share("lambda") },
+    );
     const last = there[there.length - 1];
-    const words = `${tree.nodes[row].path}: lambda ${figure(mean(last, row))}, ${between(last, row)}, after ${last.harvests[row]} harvests`;
+    const found = `lambda ${figure(mean(last, row))}, ${between(last, row)}, after ${last.harvests[row]} harvests`;
+    const words = `${tree.nodes[row].path}: ${found}`;
     by("node-said").textContent = words;
-    by("chart-posterior").setAttribute("aria-label", `Lambda over the run. At the end, ${words}. The same numbers are in the table below.`);
-    fill("table-posterior", there.map((at) => [at.label, at.version, ...cells(at, row)]));
+    by("chart-posterior").setAttribute(
+      "aria-label",
+      `Lambda over the run. At the end, ${words}. The same numbers are in the table below.`,
+    );
+    fill(
+      "table-posterior",
+      there.map((at) => [at.label, at.version, ...cells(at, row)]),
+    );
   }
 
   // ---- what a reader moves --------------------------------------------------------------------------------------
@@ -242,7 +446,11 @@
     const node = chosen.row < 0 ? "" : String(tree.nodes[chosen.row].node);
     const kept = new URLSearchParams({ at, node });
     if (by("refreshing") && !by("refreshing").checked) kept.set("still", "1");
-    try { history.replaceState(null, "", `#?${kept}`); } catch { /* some browsers forbid it in a file */ }
+    try {
+      history.replaceState(null, "", `#?${kept}`);
+    } catch {
+      /* some browsers forbid it in a file */
+    }
   }
 
   function recall() {
@@ -278,13 +486,19 @@
     try {
       if (value === undefined) return localStorage.getItem(name) || "";
       localStorage.setItem(name, value);
-    } catch { /* no storage for a file here: the switch works, and is forgotten */ }
+    } catch {
+      /* no storage for a file here: the switch works, and is forgotten */
+    }
     return "";
   }
 
   function start() {
     const select = by("node");
-    select.append(...deep().map((row) => new Option(`${"\u00a0\u00a0".repeat(tree.nodes[row].level - 1)}${tree.nodes[row].name}`, String(row))));
+    select.append(
+      ...deep().map(
+        (row) => new Option(`${"\u00a0\u00a0".repeat(tree.nodes[row].level - 1)}${tree.nodes[row].name}`, String(row)),
+      ),
+    );
     recall();
     by("moment").value = String(chosen.slider);
     if (chosen.row >= 0) select.value = String(chosen.row);
@@ -304,7 +518,9 @@
     select.addEventListener("change", () => choose(Number(select.value)));
     if (data.refresh_s) {
       by("refreshing").addEventListener("change", remember);
-      setInterval(() => { if (by("refreshing").checked && !document.hidden) location.reload(); }, 1000 * data.refresh_s);
+      setInterval(() => {
+        if (by("refreshing").checked && !document.hidden) location.reload();
+      }, 1000 * data.refresh_s);
     }
     drawAll();
     document.documentElement.dataset.drawn = "yes";
