@@ -17,12 +17,15 @@ from bohdi.report.contents import Contents, DomainsToRead, contents
 from bohdi.report.page import page
 from bohdi.report.words import verdict
 from bohdi.run_places import RunPlace, no_events
+from bohdi_common.core.state import ALL_ROUNDS_DONE
 from bohdi_common.events import codec
 from bohdi_common.events.topics import DEAD
 from bohdi_common.log.port import LogReader
 from bohdi_common.runtime.config import BadConfig
+from bohdi_common.runtime.shell import wall_clock_us
 
 _DEAD_SHOWN = 20
+_EVALUATION_US = 600_000_000
 
 
 def plotly_js() -> str:
@@ -79,18 +82,25 @@ class Writer:
             beside.unlink(missing_ok=True)
 
     def follow(self, every_s: float) -> None:
-        """Writes the page whenever there is something new, looking every `every_s` seconds, until the run is finished.
-        However this ends, the last page does not load itself again."""
+        """Writes the page whenever there is something new, looking every `every_s` seconds, until the run is finished
+        and its last version evaluated. However this ends, the last page does not load itself again."""
         try:
             while True:
                 if self.read_on():
-                    self.write(0.0 if self.over else every_s)
-                if self.over:
+                    self.write(every_s)
+                if self.over and not self._awaits_evaluation():
                     return
                 time.sleep(every_s)
         finally:
-            if self._shown is not None and not self.over:
+            if self._shown is not None:
                 self._put(self._shown, 0.0)
+
+    def _awaits_evaluation(self) -> bool:
+        """Versions are evaluated, and the last one is not yet: that comes behind the end of the run, and soon."""
+        figures, state = self._collected.figures, self._collected.state
+        missing = bool(figures.accuracy) and (figures.target, state.target_version) not in figures.accuracy
+        soon = wall_clock_us() - state.last_us < _EVALUATION_US
+        return missing and soon and state.finished == ALL_ROUNDS_DONE
 
 
 def read_out(collected: Collected, log: LogReader, place: RunPlace) -> tuple[Contents, list[str]]:

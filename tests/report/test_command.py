@@ -106,6 +106,30 @@ def test_however_following_ends_the_last_page_stays_as_it_is(feedback: list[Even
     assert _REFRESH not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_following_waits_for_the_evaluation_of_the_last_version_which_comes_behind_the_end(
+    feedback: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of([*feedback, evaluated("base")], tmp_path / "run")
+    writer = Writer(run_place(folder, None, None), tmp_path / "report.html")
+    slept = []
+
+    def last_one_comes(seconds: float) -> None:
+        slept.append(seconds)
+        append(folder, [record_of(evaluated("r2"))])
+
+    monkeypatch.setattr(writing, "wall_clock_us", lambda: feedback[-1].time_us)
+    monkeypatch.setattr(writing.time, "sleep", last_one_comes)
+    writer.follow(3.0)
+    assert slept == [3.0]
+    assert "rose from 25.0% to 75.0% (r2)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def evaluated(version: str) -> Event:
+    accuracy = 0.25 if version == "base" else 0.75
+    body = {"model": "target", "version": version, "scores": [{"domain": "d", "accuracy": accuracy}]}
+    return Event(event_id=f"evaluated {version}", run_id="run", time_us=1, schema_version=1, target_evaluated=body)
+
+
 def test_a_page_that_cannot_be_written_leaves_the_one_before(
     feedback: list[Event], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
