@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-http test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus proto lock clean
+.PHONY: help demo demo-http test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium report-pictures proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in
 	@$(BIN)/python -W ignore -m tests.demo_http --seed $(SEED)
 
 # Two at a time: each of the halves waits much for brokers, processes and disks.
-test: lint kafka-jars prometheus kube-tools  ## lint, then all tests
+test: lint kafka-jars prometheus kube-tools chromium  ## lint, then all tests
 	@$(MAKE) --no-print-directory -j2 test-integration test-others
 
 test-integration:
@@ -77,6 +77,12 @@ kafka-jars:
 prometheus:
 	@requirements/prometheus.sh
 
+chromium:
+	@requirements/chromium.sh
+
+report-pictures: $(READY) chromium  ## the report of the demo in DIR= in both colours, into docs/pictures
+	@$(BIN)/python -m tests.report $(DIR)
+
 real: $(READY)   ## one round on a real instruct model on this CPU (93 MB, 10 minutes), into runs/real
 	@requirements/real.sh $(VENV)
 	@$(BIN)/python -W ignore -m tests.real
@@ -100,7 +106,7 @@ lock: $(READY)   ## renew the pins in requirements/
 	requirements/images.sh $(VENV)
 
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) .kafka .prometheus .kube-tools .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .kafka .prometheus .chromium .kube-tools .real runs build dist benchmarks/work .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@requirements/environment.sh $(VENV)

@@ -20,7 +20,16 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_analysis, cli_dead, cli_doctor, cli_exports, cli_models, cli_topics, cli_why
+from bohdi import (
+    cli_analysis,
+    cli_dead,
+    cli_doctor,
+    cli_exports,
+    cli_models,
+    cli_report,
+    cli_topics,
+    cli_why,
+)
 from bohdi import figures as figs
 from bohdi.cli_shared import Dir, Json, Kafka, Metrics, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
@@ -69,6 +78,7 @@ app.add_typer(cli_analysis.app)
 app.add_typer(cli_why.app, name="why")
 app.add_typer(cli_exports.app)
 app.add_typer(cli_doctor.app)
+app.add_typer(cli_report.app)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from bohdi_common.events.events_pb2 import Event, Refusal, TargetEvaluated, Targ
 
 _WEAKEST = 5
 _SHARE_TO_FORECAST = 0.02
-_PULLS_TO_BE_NAMED = 5  # a domain with fewer rewards is not called weak
+PULLS_TO_BE_NAMED = 5  # a domain with fewer rewards is not called weak
 
 
 @dataclass
@@ -194,12 +194,18 @@ def _mean(shares: list[float]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def weakest(state: RunState, count: int = _WEAKEST) -> list[tuple[str, float]]:
-    """The leaves where the target loses most, by posterior mean of lambda, the weakest first."""
+def weakest(state: RunState) -> list[tuple[str, float]]:
+    """The leaves where the target loses most, with the posterior mean of lambda, the weakest first."""
     tree = state.tree
-    leaves = [leaf for leaf in tree.leaves() if tree.pulls(leaf) >= _PULLS_TO_BE_NAMED]
+    return [(" > ".join(tree.path_names(leaf)), tree.mean(leaf)) for leaf in weakest_leaves(state)]
+
+
+def weakest_leaves(state: RunState, count: int = _WEAKEST) -> list[int]:
+    """The arms of the leaves where the target loses most, by posterior mean of lambda, the weakest first."""
+    tree = state.tree
+    leaves = [leaf for leaf in tree.leaves() if tree.pulls(leaf) >= PULLS_TO_BE_NAMED]
     leaves.sort(key=lambda leaf: (-tree.mean(leaf), leaf))
-    return [(" > ".join(tree.path_names(leaf)), tree.mean(leaf)) for leaf in leaves[:count]]
+    return leaves[:count]
 
 
 def status(figures: Figures, state: RunState) -> dict[str, Any]:

@@ -105,6 +105,16 @@ class Tally:
     def domains(self) -> set[Path]:
         return set(self._entered)
 
+    def only(self, domains: Iterable[Path]) -> Tally:
+        """The same counts, of these domains and those above them, Root too, alone."""
+        part = Tally()
+        wanted = {(), *(domain[:depth] for domain in domains for depth in range(len(domain) + 1))}
+        for path in wanted & self.domains():
+            part._entered[path] = self._entered[path]
+            if path in self._won:
+                part._won[path] = self._won[path]
+        return part
+
     def wins(self, domain: Path, model: str) -> float:
         """Wins of the model there, a shared one as its share."""
         won = self._won.get(domain, {}).get(model, Counter())

@@ -50,7 +50,12 @@ def events(place: RunPlace) -> Iterator[Event]:
             some = True
             yield event
     if not some:
-        raise NoRun(f"{place.how_to}: the log holds no event of run {run_id}: check the name")
+        raise no_events(place)
+
+
+def no_events(place: RunPlace) -> NoRun:
+    """What is to be raised where the log holds nothing of the run."""
+    return NoRun(f"{place.how_to}: the log holds no event of run {place.run_id}: check the name")
 
 
 def settings(place: RunPlace) -> Settings:

@@ -8,8 +8,7 @@ from itertools import chain, islice
 
 from bohdi.analysis.kept_states import KeptStates
 from bohdi.analysis.points import PastTheEnd, Point
-from bohdi.run_folder import NoRun
-from bohdi.run_places import RunPlace
+from bohdi.run_places import RunPlace, no_events
 from bohdi.verify.hashes import hashed
 from bohdi_common.core.state import STATE_VERSION, RunState, state_sha256
 from bohdi_common.events.events_pb2 import Event
@@ -51,7 +50,7 @@ def moment(place: RunPlace, at: Point, kept: KeptStates) -> Moment:
         bandit.fold(event)
         kept.keep(stored, bandit)
     if not bandit.state.sequence and not ahead:
-        raise NoRun(f"{place.how_to}: the log holds no event of run {bandit.run_id}: check the name")
+        raise no_events(place)
     if why := at.missed(bandit.state):
         raise PastTheEnd(why)
     recorded = _recorded(bandit.state, chain(ahead, (event for _, event in records)))

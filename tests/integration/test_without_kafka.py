@@ -39,6 +39,11 @@ def test_a_command_on_a_folder_works_without_the_clients(folder: Path, command: 
     assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
 
 
+def test_a_report_of_a_folder_is_made_without_the_clients(folder: Path, tmp_path: Path) -> None:
+    ended = without_kafka(MAIN, "report", folder, "--out", tmp_path / "report.html")
+    assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
+
+
 def test_an_embedded_run_is_put_together_without_the_clients() -> None:
     ended = without_kafka("import bohdi.embedded, bohdi_common.runtime.local_host")
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -84,6 +84,12 @@ async def test_a_run_is_started_paused_resumed_looked_at_and_copied(own_broker: 
     assert copied.returncode == Exit.DONE, copied.stderr
     assert json.loads((await bohdi(own_broker, "replay", tmp_path / "copy", "--json")).stdout) == replayed
     assert (await bohdi(own_broker, "verify", tmp_path / "copy")).returncode == Exit.DONE
+    reports = {tmp_path / "here.html": ["--run", "one"], tmp_path / "there.html": [tmp_path / "copy"]}
+    for file, which in reports.items():
+        reported = await bohdi(own_broker, "report", *which, "--out", file, **store)
+        assert reported.returncode == Exit.DONE, reported.stderr
+    here, there = (file.read_bytes() for file in reports)
+    assert here == there
     assert "the run is over" in (await bohdi(own_broker, "cancel", "--run", "one")).stdout
     unknown = await bohdi(own_broker, "status", "--run", "two")
     assert (unknown.returncode, "no event of run two" in unknown.stderr) == (Exit.MISTAKE, True)

@@ -115,6 +115,16 @@ def test_the_order_of_events_makes_no_difference(some: list[Contest], chance: ra
     assert rates(tally_of(some), MODELS) == rates(tally_of(other), MODELS)
 
 
+@given(st.lists(contests, max_size=60), st.sets(st.sampled_from(LEAVES)))
+def test_some_domains_alone_have_the_rates_that_they_have_among_all(
+    some: list[Contest], chosen: set[profiles.Path]
+) -> None:
+    tally = tally_of(some)
+    everywhere, alone = rates(tally, MODELS), rates(tally.only(chosen), MODELS)
+    assert alone == {path: of for path, of in everywhere.items() if path in alone}
+    assert chosen & set(everywhere) <= set(alone)
+
+
 def test_three_wins_of_four_lean_on_the_parent_by_the_prior() -> None:
     estimate = shrunk(3, 4, prior=0.25, strength=4)
     assert estimate.rate == pytest.approx((4 * 0.25 + 3) / (4 + 4))

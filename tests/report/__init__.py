@@ -1,0 +1,1 @@
+"""The report as a reader has it: opened in a real browser."""
