@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.tree import Tree as RichTree
 from typer.exceptions import TyperException
 
-from bohdi import cli_analysis, cli_dead, cli_doctor, cli_models, cli_topics
+from bohdi import cli_analysis, cli_dead, cli_doctor, cli_models, cli_simulate, cli_topics
 from bohdi import figures as figs
 from bohdi.cli_shared import Dir, Json, Kafka, Metrics, Run, Seed, err, folded, out, print_json, wide
 from bohdi.domain_text import NoScikitLearn
@@ -66,6 +66,7 @@ app.add_typer(cli_dead.app, name="dead")
 app.add_typer(cli_models.app)
 app.add_typer(cli_analysis.app)
 app.add_typer(cli_doctor.app)
+app.add_typer(cli_simulate.app)
 
 
 def main() -> None:

@@ -300,7 +300,7 @@ class Examples:
 def draw_examples(
     rules: Rules,
     count: int,
-    paired: Sequence[int],
+    paired: Sequence[int] | NDArray[np.int64],
     rehearsed: Sequence[int],
     by_bandit: Callable[[int], NDArray[np.int64]],
     rng: np.random.Generator,

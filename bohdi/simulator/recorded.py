@@ -1,0 +1,195 @@
+"""A run that might have been as the bandit service would have recorded it: its events, or a folder of them.
+
+The bandit's own fold and decisions, answered by the world of a simulation, in the order in which `engine` has them: what
+it says of a run is what a log of that run says, event for event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from bohdi.run_folder import RunFolder
+from bohdi.simulator.model import DomainModel
+from bohdi.simulator.world import World
+from bohdi_common.core.decide import Fact, requests
+from bohdi_common.core.state import Failure
+from bohdi_common.events import codec
+from bohdi_common.events.events_pb2 import Domain, Event, RunStarted, Settings
+from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.runtime.config import Config
+from bohdi_common.runtime.shell import record_of
+from services.bandit.handler import Bandit
+
+RUN_ID = "simulated"
+_RECORDS_AN_APPEND = 5_000
+_START_US = 1_000_000_000_000_000  # in 2001: no log that was really recorded is as old
+_EVENT_US = 1_000
+_WORDS = (
+    "the river carries fine sand to its mouth where slow water lets it fall and in a thousand years an island stands "
+    "that no map of the old harbour shows while pilots still steer by the two lamps on the northern shore "
+).split()
+
+
+@dataclass
+class Answers:
+    """What the services would append, by the world of one run. `text_bytes`: of a question, and of each answer."""
+
+    world: World
+    settings: Settings
+    text_bytes: int = 0
+    _asked: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    _luck: tuple[tuple[int, int], Any] = ((-1, -1), None)
+
+    def __post_init__(self) -> None:
+        self.models = [source.name for source in self.settings.sources]
+        self.target = self.settings.target.name or "target"
+        self._leaf_of: dict[int, int] = {}  # which leaf a record in store is of, by its run sequence
+
+    def stands(self, sequence: int, event: Event) -> None:
+        """Where an answer stands in the log, for the trainings that are to come."""
+        kind = event.WhichOneof("body")
+        if kind in ("harvest_judged", "rehearsal_answered"):
+            path = tuple(getattr(event, kind).path)
+            self._leaf_of[sequence] = self.world.places.leaf[self.world.places.by_path[path]]
+
+    def answer(self, request: Event, time_us: int) -> Event:
+        """The outcome of a request, as it would stand in the feedback log."""
+        kind, body = getattr(self, f"_{codec.kind_of(request)}")(request)
+        return codec.result(request, "simulator", time_us, kind, body)
+
+    def _sprout_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
+        asked = request.sprout_requested
+        place = self.world.places.by_path[tuple(asked.path)]
+        key = (request.round, request.step, place)
+        luck = (0, request.round, request.step, place, len(asked.known), asked.want, self._asked[key])
+        self._asked[key] += 1
+        found = self.world.found(*luck)
+        if not found:
+            failed = {"parent": asked.parent, "failure": Failure.REJECTED.value, "reason": "no source named a new one"}
+            return "sprout_failed", failed
+        names = [{"name": self.world.places.name[place], "votes": len(self.models)} for place in found]
+        return "domains_sprouted", {"parent": asked.parent, "names": names}
+
+    def _harvest_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
+        asked = request.harvest_requested
+        path, place = list(asked.path), (request.round, request.step, request.slot)
+        common = {"path": path, "question": self._text(place, " > ".join(path)), "leader": asked.leader}
+        if asked.rehearsal:
+            known = self._answer(place, self.target, asked.target_version)
+            return "rehearsal_answered", common | {"answer": known}
+        leaf = self.world.places.leaf[self.world.places.by_path[tuple(path)]]
+        luck = self._luck_of(request.round, request.step)[:, request.slot]
+        lost = bool(luck[0] < self.world.seen(self.world.weakness[0, leaf]))
+        counted = bool(luck[1] >= self.world.model.no_verdict)
+        answers = [self._answer(place, self.target, asked.target_version)]
+        answers += [self._answer(place, source, "") for source in self.models]
+        best = 1 + self.models.index(asked.leader) if lost else 0
+        return "harvest_judged", common | {
+            "target_version": asked.target_version,
+            "answers": answers,
+            "verdicts": self._verdicts(len(answers), best if counted else -1),
+            "counted": counted,
+            "best": best if counted else -1,
+            "reward": int(counted and lost),
+            "prompts": self.settings.prompts,
+        }
+
+    def _training_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
+        asked = request.training_requested
+        leaves = [self._leaf_of[sample] for sample in asked.samples]
+        self.world.train(np.bincount(leaves, minlength=self.world.places.leaves)[None, :])
+        return "target_promoted", {"version": asked.version, "examples": len(asked.samples)}
+
+    def _luck_of(self, round_: int, step: int) -> Any:
+        if self._luck[0] != (round_, step):
+            slots = self.settings.bandit.slots
+            self._luck = ((round_, step), self.world.luck(0, round_, step, slots))
+        return self._luck[1]
+
+    def _answer(self, place: tuple[int, ...], model: str, version: str) -> dict[str, Any]:
+        text = self._text((*place, model), "so")
+        tokens = {"prompt_tokens": 12, "completion_tokens": max(1, len(text) // 5)}
+        return {"model": model, "version": version, "text": text, "finish_reason": "stop", "seconds": 0.125} | tokens
+
+    def _verdicts(self, answers: int, choice: int) -> list[dict[str, Any]]:
+        order = list(range(answers))
+        cast = {"order": order, "choice": choice, "counted": choice >= 0}
+        told = {"reply": str(choice) if choice >= 0 else "none", "prompt_tokens": 40, "completion_tokens": 1}
+        return [{"judge": judge} | cast | told for judge in self.models]
+
+    def _text(self, place: tuple[int | str, ...], begin: str) -> str:
+        """Words until there are enough bytes: those of one place in a run are always the same, and no other's."""
+        named = f"{begin} {' '.join(map(str, place))}"
+        if self.text_bytes <= len(named):
+            return named
+        turn = sum(part for part in place if isinstance(part, int)) % len(_WORDS)
+        text = " ".join(_WORDS[turn:] + _WORDS)
+        return f"{named} {text * (1 + self.text_bytes // len(text))}"[: self.text_bytes]
+
+
+@dataclass
+class Recording:
+    """A run by the bandit itself, event by event; `bandit` stands where the events that were given out left it."""
+
+    model: DomainModel
+    settings: Settings
+    text_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.bandit = Bandit(RUN_ID, lambda: _START_US + _EVENT_US * self.bandit.state.sequence)
+        self.answers = Answers(World.of(self.model, [self.settings.seed]), self.settings, self.text_bytes)
+
+    def events(self) -> Iterator[Event]:
+        """All of them, in order."""
+        places = self.answers.world.places
+        given = [Domain(path=places.path(place)) for place in places.of_leaf] if self.model.given else []
+        started = RunStarted(settings=self.settings, domains=given)
+        due = [
+            Event(event_id="start", run_id=RUN_ID, schema_version=1, time_us=_START_US, producer="cli", run_started=started)
+        ]
+        while due:
+            answers: list[Event] = []
+            for event in due:
+                before = self.bandit.state.sequence
+                yield self._folded(event)
+                asked = map(_request, requests(self.bandit.state, since=before))
+                answers += [self.answers.answer(request, event.time_us + _EVENT_US) for request in asked]
+            for answer in answers:
+                yield self._folded(answer)
+            due = self.bandit.tick()
+
+    def _folded(self, event: Event) -> Event:
+        self.answers.stands(self.bandit.state.sequence, event)
+        self.bandit.fold(event)
+        return event
+
+
+def _request(fact: Fact) -> Event:
+    """What a service would be sent, without the settings: the world has them."""
+    place = {"round": fact.round, "step": fact.step, "slot": fact.slot}
+    return Event(event_id=fact.event_id, run_id=RUN_ID, **place, **{fact.kind: fact.body})
+
+
+def write(folder: RunFolder, config: Config, events: Iterable[Event]) -> int:
+    """A run's folder with these events, as the embedded host writes them; gives their number. Raises BadConfig where
+    the folder is there already."""
+    folder.create(config)
+    return asyncio.run(_append(folder, iter(events)))
+
+
+async def _append(folder: RunFolder, events: Iterator[Event]) -> int:
+    log, written = SqliteLog.open(folder.log, create=True), 0
+    try:
+        while batch := [record_of(event) for event in islice(events, _RECORDS_AN_APPEND)]:
+            await log.append(batch)
+            written += len(batch)
+    finally:
+        await log.close()
+    return written
