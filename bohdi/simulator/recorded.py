@@ -19,16 +19,32 @@ from bohdi.run_folder import RunFolder
 from bohdi.simulator.model import DomainModel
 from bohdi.simulator.world import World
 from bohdi_common.core.decide import Fact, requests
+from bohdi_common.core.ids import derived_id
 from bohdi_common.core.state import Failure
 from bohdi_common.events import codec
-from bohdi_common.events.events_pb2 import Domain, Event, RunStarted, Settings
+from bohdi_common.events.events_pb2 import (
+    JUDGING_MODE_LEADER,
+    Domain,
+    Event,
+    HarvestRequested,
+    RunStarted,
+    Settings,
+)
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.runtime.config import Config
 from bohdi_common.runtime.shell import record_of
 from services.bandit.handler import Bandit
+from services.judging import votes
 
 RUN_ID = "simulated"
 _RECORDS_AN_APPEND = 5_000
+_PRODUCERS = {
+    "domains_sprouted": "tree_expansion",
+    "sprout_failed": "tree_expansion",
+    "harvest_judged": "judging",
+    "rehearsal_answered": "generation",
+    "target_promoted": "training",
+}
 _START_US = 1_000_000_000_000_000  # in 2001: no log that was really recorded is as old
 _EVENT_US = 1_000
 _WORDS = (
@@ -62,7 +78,10 @@ class Answers:
     def answer(self, request: Event, time_us: int) -> Event:
         """The outcome of a request, as it would stand in the feedback log."""
         kind, body = getattr(self, f"_{codec.kind_of(request)}")(request)
-        return codec.result(request, "simulator", time_us, kind, body)
+        result = codec.result(request, _PRODUCERS[kind], time_us, kind, body)
+        if kind == "harvest_judged":  # between request and verdict stood the answers, in their own topic
+            result.cause_id = derived_id(RUN_ID, "answers_written", request.harvest_requested.request_hash)
+        return result
 
     def _sprout_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
         asked = request.sprout_requested
@@ -74,8 +93,11 @@ class Answers:
         if not found:
             failed = {"parent": asked.parent, "failure": Failure.REJECTED.value, "reason": "no source named a new one"}
             return "sprout_failed", failed
-        names = [{"name": self.world.places.name[place], "votes": len(self.models)} for place in found]
-        return "domains_sprouted", {"parent": asked.parent, "names": names}
+        by = max(len(self.models), self.settings.sprout.votes)
+        names = [{"name": self.world.places.name[place], "votes": by} for place in found]
+        proposals = [{"model": self.models[0], "text": name["name"], "votes": by} for name in names]
+        common = {"parent": asked.parent, "prompts": self.settings.prompts}
+        return "domains_sprouted", common | {"names": names, "proposals": proposals}
 
     def _harvest_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
         asked = request.harvest_requested
@@ -94,9 +116,9 @@ class Answers:
         return "harvest_judged", common | {
             "target_version": asked.target_version,
             "answers": answers,
-            "verdicts": self._verdicts(len(answers), best if counted else -1),
+            "verdicts": self._verdicts(asked, best if counted else votes.ABSTAINED),
             "counted": counted,
-            "best": best if counted else -1,
+            "best": best if counted else votes.ABSTAINED,
             "reward": int(counted and lost),
             "prompts": self.settings.prompts,
         }
@@ -118,11 +140,20 @@ class Answers:
         tokens = {"prompt_tokens": 12, "completion_tokens": max(1, len(text) // 5)}
         return {"model": model, "version": version, "text": text, "finish_reason": "stop", "seconds": 0.125} | tokens
 
-    def _verdicts(self, answers: int, choice: int) -> list[dict[str, Any]]:
-        order = list(range(answers))
-        cast = {"order": order, "choice": choice, "counted": choice >= 0}
+    def _verdicts(self, asked: HarvestRequested, choice: int) -> list[dict[str, Any]]:
+        """Every judge says the same, in every order that it is shown; an abstention is of all."""
+        judging, candidates = self.settings.judging, range(1 + len(self.models))
+        leads = judging.mode == JUDGING_MODE_LEADER
         told = {"reply": str(choice) if choice >= 0 else "none", "prompt_tokens": 40, "completion_tokens": 1}
-        return [{"judge": judge} | cast | told for judge in self.models]
+        cast: list[dict[str, Any]] = []
+        for judge in [asked.leader] if leads else self.models:
+            place = (asked.request_hash, judge)
+            for order in votes.orders(candidates, max(1, judging.verdicts), *place, target_first=leads):
+                shown = [order, order[::-1]] if judging.both_orders else [order]
+                for number, seen in enumerate(shown):
+                    counted = choice >= 0 and number == 0
+                    cast.append({"judge": judge, "order": seen, "choice": choice, "counted": counted} | told)
+        return cast
 
     def _text(self, place: tuple[int | str, ...], begin: str) -> str:
         """Words until there are enough bytes: those of one place in a run are always the same, and no other's."""
@@ -151,9 +182,7 @@ class Recording:
         places = self.answers.world.places
         given = [Domain(path=places.path(place)) for place in places.of_leaf] if self.model.given else []
         started = RunStarted(settings=self.settings, domains=given)
-        due = [
-            Event(event_id="start", run_id=RUN_ID, schema_version=1, time_us=_START_US, producer="cli", run_started=started)
-        ]
+        due = [codec.by_hand(RUN_ID, derived_id(RUN_ID, "run_started"), _START_US, "run_started", started)]
         while due:
             answers: list[Event] = []
             for event in due:

@@ -23,8 +23,8 @@ FIGURES = {
     "coverage": "share of all leaves with a record in store",
     "imbalance": "Gini coefficient of the records over all leaves: 0 where each has as many",
     "rebirths": "of nodes, a run",
-    "false": "share of the rebirths whose node had not changed",
-    "missed": "share of the changed nodes that a sweep tested and left as they were",
+    "false": "share of the rebirths whose node had not changed by 0.1",
+    "missed": "share of the tests of a node that had changed which left it as it was; it is tested in every sweep",
 }
 
 
@@ -104,12 +104,12 @@ def imbalance(records: Floats) -> Floats:
 
 
 def cell(told: dict[str, Any]) -> str:
-    """`0.123 [0.100, 0.146]` in a table."""
+    """`0.123 ± 0.023` in a table: the mean and half the interval."""
     if told["mean"] is None:
         return "-"
-    digits = 0 if abs(told["mean"]) >= 100 else 3
-    shown = [f"{told[name]:.{digits}f}" for name in ("mean", "low", "high") if told[name] is not None]
-    return shown[0] if len(shown) < 3 or shown[1] == shown[2] else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+    digits = 0 if abs(told["mean"]) >= 100 else 1 if abs(told["mean"]) >= 10 else 3
+    shown = f"{told['mean']:.{digits}f}"
+    return shown if told["low"] in (None, told["mean"]) else f"{shown} ± {told['high'] - told['mean']:.{digits}f}"
 
 
 def rows(reports: Iterable[tuple[str, dict[str, Any]]]) -> list[list[str]]:
