@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from bohdi_common.events.events_pb2 import (
 )
 from bohdi_common.log.sqlite import SqliteLog
 from bohdi_common.runtime.config import Config
-from bohdi_common.runtime.shell import record_of
+from bohdi_common.runtime.shell import Clock, record_of
 from services.bandit.handler import Bandit
 from services.judging import votes
 
@@ -174,47 +175,63 @@ class Recording:
     text_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.bandit = Bandit(RUN_ID, lambda: _START_US + _EVENT_US * self.bandit.state.sequence)
+        self.bandit = Bandit(RUN_ID, self._now_us)
         self.answers = Answers(World.of(self.model, [self.settings.seed]), self.settings, self.text_bytes)
+
+    def _now_us(self) -> int:
+        return _START_US + _EVENT_US * self.bandit.state.sequence
 
     def events(self) -> Iterator[Event]:
         """All of them, in order."""
         places = self.answers.world.places
         given = [Domain(path=places.path(place)) for place in places.of_leaf] if self.model.given else []
         started = RunStarted(settings=self.settings, domains=given)
-        due = [codec.by_hand(RUN_ID, derived_id(RUN_ID, "run_started"), _START_US, "run_started", started)]
-        while due:
-            answers: list[Event] = []
-            for event in due:
-                before = self.bandit.state.sequence
-                yield self._folded(event)
-                asked = map(_request, requests(self.bandit.state, since=before))
-                answers += [self.answers.answer(request, event.time_us + _EVENT_US) for request in asked]
-            for answer in answers:
-                yield self._folded(answer)
-            due = self.bandit.tick()
-
-    def _folded(self, event: Event) -> Event:
-        self.answers.stands(self.bandit.state.sequence, event)
-        self.bandit.fold(event)
-        return event
+        first = codec.by_hand(RUN_ID, derived_id(RUN_ID, "run_started"), _START_US, "run_started", started)
+        for sequence, event in enumerate(history(self.bandit, self._now_us, first, self.answers.answer)):
+            self.answers.stands(sequence, event)
+            yield event
 
 
-def _request(fact: Fact) -> Event:
-    """What a service would be sent, without the settings: the world has them."""
+def history(
+    bandit: Bandit, now_us: Clock, first: Event, answer: Callable[[Event, int], Event]
+) -> Iterator[Event]:
+    """The events of a run of `bandit` that begins with `first`, as they are folded: its decisions, and what `answer`
+    gives for a request and a time, in the order in which it was asked for."""
+    due = [first]
+    while due:
+        answers: list[Event] = []
+        for event in due:
+            before, time_us = bandit.state.sequence, now_us()
+            bandit.fold(event)
+            yield event
+            asked = (_request(bandit.run_id, fact) for fact in requests(bandit.state, since=before))
+            answers += [answer(request, time_us) for request in asked]
+        for event in answers:
+            bandit.fold(event)
+            yield event
+        due = bandit.tick()
+
+
+def _request(run_id: str, fact: Fact) -> Event:
+    """What a service would be sent, without the settings: who answers here has them."""
     place = {"round": fact.round, "step": fact.step, "slot": fact.slot}
-    return Event(event_id=fact.event_id, run_id=RUN_ID, **place, **{fact.kind: fact.body})
+    return Event(event_id=fact.event_id, run_id=run_id, **place, **{fact.kind: fact.body})
 
 
 def write(folder: RunFolder, config: Config, events: Iterable[Event]) -> int:
     """A run's folder with these events, as the embedded host writes them; gives their number. Raises BadConfig where
     the folder is there already."""
     folder.create(config)
-    return asyncio.run(_append(folder, iter(events)))
+    return append(folder.log, events)
 
 
-async def _append(folder: RunFolder, events: Iterator[Event]) -> int:
-    log, written = SqliteLog.open(folder.log, create=True), 0
+def append(file: Path, events: Iterable[Event]) -> int:
+    """Appends events to a log, made if it is not there; gives their number."""
+    return asyncio.run(_append(file, iter(events)))
+
+
+async def _append(file: Path, events: Iterator[Event]) -> int:
+    log, written = SqliteLog.open(file, create=True), 0
     try:
         while batch := [record_of(event) for event in islice(events, _RECORDS_AN_APPEND)]:
             await log.append(batch)
