@@ -27,10 +27,14 @@ def simulate(
     harvests: Annotated[int, typer.Option("--harvests", min=1, help="of a run, in whole rounds")] = 1800,
     sets: Annotated[list[str] | None, typer.Option("--set", help="bandit.NAME=VALUE or training.NAME=VALUE")] = None,
     mean: Annotated[float, typer.Option("--mean", min=0, max=1, help="weakness that is to be reached")] = 0.2,
-    log: Annotated[Path | None, typer.Option("--log", help="a new folder: one run with its events, as recorded")] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="a new folder: one run with its events, as recorded")
+    ] = None,
     events: Annotated[int, typer.Option("--events", min=1, help="of --log at most")] = 1_000_000,
     text_bytes: Annotated[int, typer.Option("--text-bytes", min=0, max=100_000, help="of each text in --log")] = 0,
-    write_model: Annotated[Path | None, typer.Option("--write-model", help="writes the model as YAML, runs none")] = None,
+    write_model: Annotated[
+        Path | None, typer.Option("--write-model", help="writes the model as YAML, runs none")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Simulates whole runs on a model of domains: by hand, or taken from a run's log with --from. Prints regret,
@@ -59,10 +63,10 @@ def _model(file: Path | None, source: Path | None, leaves: int | None) -> Any:
     if sum(given is not None for given in (file, source, leaves)) > 1:
         raise BadConfig("simulate: a file of domains, --from and --leaves exclude each other: give one")
     if source is not None:
-        from bohdi.run_places import run_place
+        from bohdi.run_places import events, run_place
         from bohdi.simulator.calibration import calibrated
 
-        return calibrated(run_place(source, None, None))
+        return calibrated(events(run_place(source, None, None)))
     if leaves is not None:
         side = next(side for side in range(1, leaves + 1) if side**3 >= leaves)
         return models.parse({"width": (side, side, side), "given": True}, f"--leaves {leaves}")

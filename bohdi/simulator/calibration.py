@@ -19,7 +19,6 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import binom
 
-from bohdi.run_places import RunPlace, events
 from bohdi.simulator.model import DomainModel, Leaf
 from bohdi.simulator.world import Floats, Ints, Places, World
 from bohdi_common.core.evolve import evolve
@@ -64,9 +63,9 @@ class _Seen:
             self.differing += one != other
 
 
-def calibrated(place: RunPlace) -> DomainModel:
-    """The model of the run at `place`. Raises BadConfig for a log without a counted harvest; NoRun, LogError."""
-    seen = _read(events(place))
+def calibrated(log: Iterable[Event]) -> DomainModel:
+    """The model of a run, by its events. Raises BadConfig for a log without a counted harvest."""
+    seen = _read(log)
     if not seen.judged:
         raise BadConfig("--from: the log holds no harvest with a verdict: there is nothing to take a model from")
     paths = sorted({path for _, path in seen.judged})

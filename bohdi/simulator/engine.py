@@ -274,7 +274,9 @@ def _where(slots: _Slots, chosen: NDArray[np.bool_]) -> _Slots:
     return _Slots(slots.run[chosen], slots.number[chosen], slots.end[chosen])
 
 
-def _rejected_by_run(p_value: Floats, of: Sequence[int] | NDArray[np.int32], alive: Ints, form: str, threshold: float) -> Ints:
+def _rejected_by_run(
+    p_value: Floats, of: Sequence[int] | NDArray[np.int32], alive: Ints, form: str, threshold: float
+) -> Ints:
     """Places of the tests that find a change, each run's by themselves."""
     of = np.asarray(of)
     order = np.argsort(of, kind="stable")

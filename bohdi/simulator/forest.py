@@ -153,4 +153,3 @@ class Forest:
         inside = self.chances[nodes].sum(axis=1, dtype=np.float64)
         before = (self.chance_sum[nodes] - inside) / np.maximum(seen - w, 1)
         return np.where(seen > w, np.abs(inside / w - before), 0.0)
-

@@ -1,7 +1,7 @@
 """A run that might have been as the bandit service would have recorded it: its events, or a folder of them.
 
-The bandit's own fold and decisions, answered by the world of a simulation, in the order in which `engine` has them: what
-it says of a run is what a log of that run says, event for event.
+The bandit's own fold and decisions, answered by the world of a simulation, in the order in which `engine` has them:
+what it says of a run is what a log of that run says, event for event.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _PRODUCERS = {
 }
 _START_US = 1_000_000_000_000_000  # in 2001: no log that was really recorded is as old
 _EVENT_US = 1_000
-_WORDS = (
+_SENTENCE = (
     "the river carries fine sand to its mouth where slow water lets it fall and in a thousand years an island stands "
     "that no map of the old harbour shows while pilots still steer by the two lamps on the northern shore "
-).split()
+)
 
 
 @dataclass
@@ -161,9 +161,8 @@ class Answers:
         named = f"{begin} {' '.join(map(str, place))}"
         if self.text_bytes <= len(named):
             return named
-        turn = sum(part for part in place if isinstance(part, int)) % len(_WORDS)
-        text = " ".join(_WORDS[turn:] + _WORDS)
-        return f"{named} {text * (1 + self.text_bytes // len(text))}"[: self.text_bytes]
+        turn = sum(part for part in place if isinstance(part, int)) % len(_SENTENCE)
+        return f"{named} {_SENTENCE[turn:]}{_SENTENCE * (1 + self.text_bytes // len(_SENTENCE))}"[: self.text_bytes]
 
 
 @dataclass
@@ -192,9 +191,7 @@ class Recording:
             yield event
 
 
-def history(
-    bandit: Bandit, now_us: Clock, first: Event, answer: Callable[[Event, int], Event]
-) -> Iterator[Event]:
+def history(bandit: Bandit, now_us: Clock, first: Event, answer: Callable[[Event, int], Event]) -> Iterator[Event]:
     """The events of a run of `bandit` that begins with `first`, as they are folded: its decisions, and what `answer`
     gives for a request and a time, in the order in which it was asked for."""
     due = [first]

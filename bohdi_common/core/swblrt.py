@@ -32,9 +32,8 @@ class Swept:
 
     def at(self, chosen: NDArray[np.int64]) -> Swept:
         """Some of them, by their places."""
-        columns = (self.nodes, self.window_sum, self.statistic, self.p_value)
-        nodes, window_sum, statistic, p_value = (column[chosen] for column in columns)
-        return Swept(nodes, window_sum, self.window_length, statistic, p_value)
+        of_chosen = (self.nodes[chosen], self.window_sum[chosen], self.window_length)
+        return Swept(*of_chosen, self.statistic[chosen], self.p_value[chosen])
 
 
 @dataclass(frozen=True)
