@@ -39,9 +39,9 @@ class DomainModel(_Section):
     the leaf drifts to `ceiling`, by 1 - exp(-forgets N / 1000) of the way in a training of N samples.
     """
 
-    width: tuple[Width, Width, Width] = Field((4, 3, 3), description="children of Root, of a main, of a secondary")
-    leaves: tuple[Leaf, ...] = Field((), description="these leaves in the place of `width`")
-    given: bool = Field(False, description="the tree is known and does not grow; else it grows from Root")
+    width: tuple[Width, Width, Width] = (4, 3, 3)  # children of Root, of a main domain, of a secondary domain
+    leaves: tuple[Leaf, ...] = ()  # these in the place of `width`
+    given: bool = False  # the tree is known and does not grow; else it grows from Root
     weakness: Annotated[float, Field(gt=0, lt=1)] = 0.5
     spread: tuple[Spread, Spread, Spread] = (1.5, 0.7, 0.7)
     learns: Annotated[float, Field(ge=0, le=10)] = 0.03

@@ -103,7 +103,12 @@ class Answers:
     def _harvest_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
         asked = request.harvest_requested
         path, place = list(asked.path), (request.round, request.step, request.slot)
-        common = {"path": path, "question": self._text(place, " > ".join(path)), "leader": asked.leader}
+        common = {
+            "path": path,
+            "question": self._text(place, " > ".join(path)),
+            "leader": asked.leader,
+            "prompts": self.settings.prompts,
+        }
         if asked.rehearsal:
             known = self._answer(place, self.target, asked.target_version)
             return "rehearsal_answered", common | {"answer": known}
@@ -121,7 +126,6 @@ class Answers:
             "counted": counted,
             "best": best if counted else votes.ABSTAINED,
             "reward": int(counted and lost),
-            "prompts": self.settings.prompts,
         }
 
     def _training_requested(self, request: Event) -> tuple[str, dict[str, Any]]:
@@ -211,8 +215,8 @@ def history(bandit: Bandit, now_us: Clock, first: Event, answer: Callable[[Event
 
 def _request(run_id: str, fact: Fact) -> Event:
     """What a service would be sent, without the settings: who answers here has them."""
-    place = {"round": fact.round, "step": fact.step, "slot": fact.slot}
-    return Event(event_id=fact.event_id, run_id=run_id, **place, **{fact.kind: fact.body})
+    body: dict[str, Any] = {fact.kind: fact.body}
+    return Event(event_id=fact.event_id, run_id=run_id, round=fact.round, step=fact.step, slot=fact.slot, **body)
 
 
 def write(folder: RunFolder, config: Config, events: Iterable[Event]) -> int:

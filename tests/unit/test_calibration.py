@@ -15,9 +15,9 @@ TRUE = DomainModel(width=(3, 2, 2), learns=0.02, forgets=0.05, no_verdict=0.1, s
 
 
 def test_what_a_run_was_made_of_is_found_in_its_log() -> None:
-    run = Recording(TRUE, settings(configuration(TRUE, "default", 1500, ["bandit.slots=50"]), 3))
+    run = Recording(TRUE, settings(configuration(TRUE, "default", 1500, ["bandit.slots=50"]), 1))
     found = calibrated(run.events())
-    start = dict(zip(TRUE.paths, World.of(TRUE, [3]).weakness[0], strict=True))
+    start = dict(zip(TRUE.paths, World.of(TRUE, [1]).weakness[0], strict=True))
     assert {leaf.path for leaf in found.leaves} == set(TRUE.paths)
     off = [abs(leaf.weakness - start[leaf.path]) for leaf in found.leaves]
     assert sum(off) / len(off) < 0.1
