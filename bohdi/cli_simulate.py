@@ -46,12 +46,13 @@ def simulate(
     names = policies or ["default"]
     if log is not None:
         return _record(chosen, names, seed, log, events, text_bytes, sets or [], harvests, as_json)
-    from bohdi.simulator.report import report
+    from bohdi.simulator.report import compare, report
     from bohdi.simulator.setup import simulation
 
     numbers = range(seed, seed + seeds)
     made = [(name, simulation(chosen, name, numbers, harvests, sets or [])) for name in names]
     found = {name: report(runs, mean) for name, runs in made}
+    compare(found)
     if as_json:
         return print_json({"model": chosen.model_dump(mode="json"), "mean": mean, "seeds": seeds, "policies": found})
     return _print(found, seeds, mean)

@@ -17,6 +17,7 @@ _CONFIDENCE = 0.95
 
 FIGURES = {
     "mean": "mean weakness of the target over all leaves at the end",
+    "to_first": "that less the first policy's, seed by seed",
     "to_mean": "harvests until that mean was reached, of the seeds that reached it",
     "reached": "share of the seeds that reached it",
     "regret": "by how much weaker than the leaf harvested the weakest leaf was, a harvest",
@@ -52,7 +53,7 @@ class Told:
 
 def report(simulation: Simulation, mean: float) -> dict[str, Any]:
     """Runs the simulation to its end: `figures` as FIGURES says, `mean` the one to be reached; `rounds`: the mean of
-    the target's weakness over the seeds after each."""
+    the target's weakness over the seeds after each; `means`: that of each seed at the end."""
     sums, reached, rounds = _Sums(), np.full(len(simulation.world.seeds), np.nan), []
     for done in simulation.rounds():
         sums.add(done)
@@ -73,7 +74,16 @@ def report(simulation: Simulation, mean: float) -> dict[str, Any]:
             "missed": sums.missed / sums.changed,
         }
     told = {name: vars(Told.of(np.asarray(values, dtype=np.float64))) for name, values in figures.items()}
-    return {"figures": told, "harvests": int(sums.harvests.sum()), "rounds": rounds}
+    return {"figures": told, "harvests": int(sums.harvests.sum()), "rounds": rounds, "means": last.mean.tolist()}
+
+
+def compare(found: dict[str, dict[str, Any]]) -> None:
+    """Adds to the figures of each policy's report how its mean differs from the first's, on the same worlds."""
+    first: Floats | None = None
+    for told in found.values():
+        means = np.array(told["means"])
+        first = means if first is None else first
+        told["figures"]["to_first"] = vars(Told.of(means - first))
 
 
 class _Sums:
