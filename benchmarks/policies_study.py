@@ -12,7 +12,7 @@ from benchmarks.marked import table, write_between
 from bohdi.simulator.model import DomainModel
 from bohdi.simulator.policies import NAMES
 from bohdi.simulator.report import FIGURES, compare, report, rows
-from bohdi.simulator.setup import simulation
+from bohdi.simulator.setup import simulations
 
 REPORT = Path("docs/simulator.md")
 SEEDS = range(20)
@@ -25,7 +25,7 @@ WORLDS = {
 
 def compared(model: DomainModel, harvests: int, mean: float) -> str:
     """A table, a policy a row."""
-    found = {name: report(simulation(model, name, SEEDS, harvests), mean) for name in NAMES}
+    found = {name: report(simulations(model, name, SEEDS, harvests), mean) for name in NAMES}
     compare(found)
     return table(["policy", *FIGURES], rows(found.items()))
 

@@ -14,6 +14,7 @@ from bohdi_common.runtime.config import BadConfig
 app = typer.Typer()
 
 _SEEDS_MAX = 100_000
+_SEEDS, _HARVESTS = 20, 1_000_000  # runs that nobody asked for: so many, if all together harvest no more
 
 
 @app.command()
@@ -21,7 +22,10 @@ def simulate(
     model: Annotated[Path | None, typer.Argument(help="YAML file of a model of domains; default: 36 leaves")] = None,
     source: Annotated[Path | None, typer.Option("--from", help="folder of a run to take the model from")] = None,
     policies: Annotated[list[str] | None, typer.Option("--policy", help="default, paper, uniform, ucb, ...")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=_SEEDS_MAX, help="runs of each policy")] = 20,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, max=_SEEDS_MAX, help="runs of each policy; default: 20, fewer if long"),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of the first; the others follow")] = 0,
     leaves: Annotated[int | None, typer.Option("--leaves", min=1, help="a given tree of so many, a cube")] = None,
     harvests: Annotated[int, typer.Option("--harvests", min=1, help="of a run, in whole rounds")] = 1800,
@@ -46,16 +50,19 @@ def simulate(
     names = policies or ["default"]
     if log is not None:
         return _record(chosen, names, seed, log, events, text_bytes, sets or [], harvests, as_json)
+    from bohdi.simulator.policies import check
     from bohdi.simulator.report import compare, report
-    from bohdi.simulator.setup import simulation
+    from bohdi.simulator.setup import simulations
 
-    numbers = range(seed, seed + seeds)
-    made = [(name, simulation(chosen, name, numbers, harvests, sets or [])) for name in names]
-    found = {name: report(runs, mean) for name, runs in made}
+    for name in names:
+        check(name)
+    runs = seeds or max(1, min(_SEEDS, _HARVESTS // harvests))
+    numbers = range(seed, seed + runs)
+    found = {name: report(simulations(chosen, name, numbers, harvests, sets or []), mean) for name in names}
     compare(found)
     if as_json:
-        return print_json({"model": chosen.model_dump(mode="json"), "mean": mean, "seeds": seeds, "policies": found})
-    return _print(found, seeds, mean)
+        return print_json({"model": chosen.model_dump(mode="json"), "mean": mean, "seeds": runs, "policies": found})
+    return _print(found, runs, mean)
 
 
 def _model(file: Path | None, source: Path | None, leaves: int | None) -> Any:

@@ -242,6 +242,7 @@ class Simulation:
             return (np.zeros(runs, dtype=np.int64),) * 5
         form, threshold = FORMS[Introspection(self.rules.introspection)], self.rules.threshold
         done = swblrt.swept(self.forest.tree, form, threshold)
+        done = done.at(np.flatnonzero(np.isin(self.forest.run[done.nodes], self.alive)))
         of = self.forest.run[done.nodes]
         chosen = _rejected_by_run(done.p_value, of, self.alive, form, threshold)
         changed = self.forest.change(done.nodes) >= CHANGED

@@ -118,8 +118,11 @@ NAMES = ("default", "paper", *_FLAT)
 
 def policy(name: str, rules: Rules) -> Policy:
     """`default` and `paper` are DynaBranches under the rules of that preset. Raises BadConfig."""
-    if name in _FLAT:
-        return Flat(rules, _FLAT[name])
-    if name in NAMES:
-        return DynaBranches(rules)
-    raise BadConfig(f"--policy {name}: there is no such policy: use some of {', '.join(NAMES)}")
+    check(name)
+    return Flat(rules, _FLAT[name]) if name in _FLAT else DynaBranches(rules)
+
+
+def check(name: str) -> None:
+    """Raises BadConfig for what names no policy."""
+    if name not in NAMES:
+        raise BadConfig(f"--policy {name}: there is no such policy: use some of {', '.join(NAMES)}")

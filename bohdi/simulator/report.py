@@ -51,13 +51,34 @@ class Told:
         return cls(mean, mean - half, mean + half, len(known))
 
 
-def report(simulation: Simulation, mean: float) -> dict[str, Any]:
-    """Runs the simulation to its end: `figures` as FIGURES says, `mean` the one to be reached; `rounds`: the mean of
-    the target's weakness over the seeds after each; `means`: that of each seed at the end."""
+def report(simulations: Iterable[Simulation], mean: float) -> dict[str, Any]:
+    """Runs simulations of other seeds each to their ends: `figures` as FIGURES says, `mean` the one to be reached;
+    `rounds`: the mean of the target's weakness over the seeds after each; `means`: that of each seed at the end."""
+    batches = [_measured(simulation, mean) for simulation in simulations]
+    by_seed = {name: np.concatenate([batch.by_seed[name] for batch in batches]) for name in batches[0].by_seed}
+    means = by_seed["mean"]
+    return {
+        "figures": {name: vars(Told.of(values)) for name, values in by_seed.items()},
+        "harvests": sum(batch.harvests for batch in batches),
+        "rounds": (np.sum([batch.rounds for batch in batches], axis=0) / len(means)).tolist(),
+        "means": means.tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """`by_seed`: figures, each of shape (seeds,); `rounds`: the sum over the seeds of the mean weakness after each."""
+
+    by_seed: dict[str, Floats]
+    harvests: int
+    rounds: list[float]
+
+
+def _measured(simulation: Simulation, mean: float) -> _Measured:
     sums, reached, rounds = _Sums(), np.full(len(simulation.world.seeds), np.nan), []
     for done in simulation.rounds():
         sums.add(done)
-        rounds.append(float(done.mean.mean()))
+        rounds.append(float(done.mean.sum()))
         now = np.isnan(reached) & (done.mean <= mean)
         reached[now] = sums.harvests[now]
         last = done
@@ -65,16 +86,16 @@ def report(simulation: Simulation, mean: float) -> dict[str, Any]:
         figures = {
             "mean": last.mean,
             "to_mean": reached,
-            "reached": (~np.isnan(reached)).astype(float),
+            "reached": ~np.isnan(reached),
             "regret": sums.regret / sums.harvests,
             "coverage": simulation.forest.leaves_paired / simulation.world.places.leaves,
             "imbalance": imbalance(_records(simulation)),
-            "rebirths": sums.reborn.astype(float),
+            "rebirths": sums.reborn,
             "false": sums.false / sums.reborn,
             "missed": sums.missed / sums.changed,
         }
-    told = {name: vars(Told.of(np.asarray(values, dtype=np.float64))) for name, values in figures.items()}
-    return {"figures": told, "harvests": int(sums.harvests.sum()), "rounds": rounds, "means": last.mean.tolist()}
+    by_seed = {name: np.asarray(values, dtype=np.float64) for name, values in figures.items()}
+    return _Measured(by_seed, int(sums.harvests.sum()), rounds)
 
 
 def compare(found: dict[str, dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -19,6 +19,7 @@ from bohdi_common.runtime.config import BadConfig, Config
 
 SOURCES = ("a", "b", "c")
 TARGET = "target"
+_LEAVES_AT_ONCE = 500_000  # in all trees together: about half a GiB
 # A training sees e x M samples, as published, whatever is in store: a run may be long. Nothing is rehearsed first.
 _BANDIT = {"rehearsal_questions": 0}
 _TRAINING = {"passes": 0.0, "examples": 180}
@@ -61,15 +62,19 @@ def settings(config: Config, seed: int) -> Settings:
     return config.settings(seed, dict.fromkeys((*SOURCES, TARGET), ""))
 
 
-def simulation(
+def simulations(
     model: DomainModel,
     name: str,
     seeds: Sequence[int],
     harvests: int,
     sets: Sequence[str] = (),
     heard: Heard | None = None,
-) -> Simulation:
-    """Runs of a policy by its name, one for each seed. Raises BadConfig."""
+) -> Iterator[Simulation]:
+    """Runs of a policy by its name, one for each seed, as many side by side as memory has room for. Raises
+    BadConfig."""
     config = configuration(model, "paper" if name == "paper" else "default", harvests, sets)
     rules = Rules.of(settings(config, 0))
-    return Simulation(World.of(model, seeds), rules, policy(name, rules), heard)
+    chosen = policy(name, rules)
+    at_once = max(1, _LEAVES_AT_ONCE // len(model.paths))
+    for start in range(0, len(seeds), at_once):
+        yield Simulation(World.of(model, seeds[start : start + at_once]), rules, chosen, heard)

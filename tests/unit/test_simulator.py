@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from bohdi.simulator import setup
 from bohdi.simulator.engine import Simulation
 from bohdi.simulator.forest import Forest
 from bohdi.simulator.model import DomainModel, load, parse
 from bohdi.simulator.policies import NAMES, policy
 from bohdi.simulator.recorded import Recording
 from bohdi.simulator.report import imbalance, report
-from bohdi.simulator.setup import configuration, settings, simulation
+from bohdi.simulator.setup import configuration, settings, simulations
 from bohdi.simulator.world import Places, World
 from bohdi_common.core.state import Next, Rules
 from bohdi_common.core.tree import Tree
@@ -47,7 +48,7 @@ def simulated(name: str, model: DomainModel, sets: tuple[str, ...]) -> tuple[Sim
             told = [(slot, end_of(runs.forest, end)) for slot, end in zip(slots.tolist(), values.tolist(), strict=True)]
         traces[run][what].append((round_, step, told))
 
-    runs = simulation(model, name, range(SEEDS), HARVESTS, sets, heard)
+    (runs,) = simulations(model, name, range(SEEDS), HARVESTS, sets, heard)
     for _ in runs.rounds():
         for run, trace in enumerate(traces):
             trace["arms"].append(arms_of(runs.forest, run))
@@ -137,17 +138,26 @@ def test_a_hundred_seeds_are_the_runs_of_the_real_core_event_for_event(
 
 
 def test_a_run_does_not_depend_on_those_beside_it() -> None:
-    together = simulation(SMALL, "default", range(7, 12), HARVESTS, SETS)
-    alone = simulation(SMALL, "default", [9], HARVESTS, SETS)
+    (together,) = simulations(SMALL, "default", range(7, 12), HARVESTS, SETS)
+    (alone,) = simulations(SMALL, "default", [9], HARVESTS, SETS)
     means = [[done.mean.tolist() for done in runs.rounds()] for runs in (together, alone)]
     assert [of_round[2] for of_round in means[0]] == [of_round[0] for of_round in means[1]]
+
+
+def test_runs_in_batches_are_told_as_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = report(simulations(SMALL, "default", range(5), HARVESTS, SETS), 0.3)
+    monkeypatch.setattr(setup, "_LEAVES_AT_ONCE", 2 * len(SMALL.paths))
+    assert [len(runs.world.seeds) for runs in simulations(SMALL, "default", range(5), HARVESTS, SETS)] == [2, 2, 1]
+    batched = report(simulations(SMALL, "default", range(5), HARVESTS, SETS), 0.3)
+    assert batched["means"] == at_once["means"]
+    assert batched["rounds"] == pytest.approx(at_once["rounds"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("grown", [True, False])
 def test_every_policy_makes_the_target_better_and_says_how(name: str, grown: bool) -> None:
     model = SMALL.model_copy(update={"given": not grown})
-    told = report(simulation(model, name, range(4), 200, SETS), mean=0.3)
+    told = report(simulations(model, name, range(4), 200, SETS), mean=0.3)
     assert told["rounds"][-1] < 0.35 < SMALL.weakness
     figures = told["figures"]
     assert 0 < figures["coverage"]["mean"] <= 1
@@ -157,7 +167,7 @@ def test_every_policy_makes_the_target_better_and_says_how(name: str, grown: boo
 
 def test_the_oracle_has_the_least_regret() -> None:
     wide = DomainModel(width=(5, 4, 5), given=True)  # it goes to ten leaves a step: of few that would be all
-    reports = {name: report(simulation(wide, name, range(4), 200, SETS), 0.3) for name in NAMES}
+    reports = {name: report(simulations(wide, name, range(4), 200, SETS), 0.3) for name in NAMES}
     regrets = {name: told["figures"]["regret"]["mean"] for name, told in reports.items()}
     assert min(regrets, key=lambda name: regrets[name]) == "oracle"
 
