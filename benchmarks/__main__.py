@@ -22,7 +22,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import appends, draws, folds, local_models, rebirth, replay, service_events, what_if, whole_runs
+from benchmarks import (
+    appends,
+    draws,
+    folds,
+    local_models,
+    rebirth,
+    replay,
+    service_events,
+    simulations,
+    what_if,
+    whole_runs,
+)
 from benchmarks.rows import Floor, Measured, Result, Row, result
 
 RESULTS = Path("benchmarks/results.json")
@@ -45,6 +56,7 @@ ROWS = (
     Row("folds, 50k events of 4 kB", partial(folds.many_times, folds.LONG)),
     Row("what-if, 50 settings in one pass", partial(what_if.in_replays, False), Floor(5, most=True)),
     Row("what-if, 50 settings, two rules of rewards", partial(what_if.in_replays, True), Floor(5, most=True)),
+    Row("simulation, 200 runs side by side", simulations.per_second, Floor(5, ratio=True)),
     Row("IR, 90k windows, two-sample", partial(rebirth.milliseconds, "two_sample", 0.05), Floor(20, most=True)),
     Row("IR, 90k windows, paper", partial(rebirth.milliseconds, "paper", 0.2), Floor(10, most=True)),
     Row("durable appends, 1 caller", partial(appends.per_second, 1)),

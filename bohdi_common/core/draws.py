@@ -119,10 +119,14 @@ class _Numbers:
         return cls(list(zip(drawing, bounds, bounds[1:], strict=False)))
 
     def standard_gamma(self, shape: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([rng.standard_gamma(shape[start:stop]) for rng, start, stop in self.pieces])
+        return self._joined([rng.standard_gamma(shape[start:stop]) for rng, start, stop in self.pieces])
 
     def standard_exponential(self) -> NDArray[np.float64]:
-        return np.concatenate([rng.standard_exponential(stop - start) for rng, start, stop in self.pieces])
+        return self._joined([rng.standard_exponential(stop - start) for rng, start, stop in self.pieces])
+
+    @staticmethod
+    def _joined(drawn: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
 
 
 def _scores(views: _Views, arms: NDArray[np.int32], numbers: _Numbers, sharpness: float) -> NDArray[np.float64]:
