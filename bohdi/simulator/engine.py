@@ -82,7 +82,6 @@ class Simulation:
         self.forest = Forest(world.places, runs, rules.window, given=world.model.given)
         self.alive = np.arange(runs)
         self.rehearsed: list[dict[int, int]] = [{} for _ in range(runs)]
-        self.sprouts = np.zeros(runs, dtype=np.int64)
         self.pairs = np.zeros(runs, dtype=np.int64)
         self._harvests = np.zeros(runs, dtype=np.int64)
         self._regret = np.zeros(runs)
@@ -179,7 +178,6 @@ class Simulation:
                 of_run.attempt[number] = of_run.attempt.get(number, -1) + 1
             if found:
                 added = [forest.add(run, parent, place) for place in found]
-                self.sprouts[run] += 1
                 tree.alpha[unk] += len(added)
                 tree.misses[unk] = 0
                 for turn, number in enumerate(sprout.waiting):
