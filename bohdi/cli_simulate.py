@@ -14,6 +14,7 @@ from bohdi_common.runtime.config import BadConfig
 app = typer.Typer()
 
 _SEEDS_MAX = 100_000
+_OF_A_RUN = 1_800
 _SEEDS, _HARVESTS = 20, 1_000_000  # runs that nobody asked for: so many, if all together harvest no more
 
 
@@ -28,7 +29,10 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of the first; the others follow")] = 0,
     leaves: Annotated[int | None, typer.Option("--leaves", min=1, help="a given tree of so many, a cube")] = None,
-    harvests: Annotated[int, typer.Option("--harvests", min=1, help="of a run, in whole rounds")] = 1800,
+    harvests: Annotated[
+        int | None,
+        typer.Option("--harvests", min=1, help="of a run, in whole rounds; default: 1800, or enough for --log"),
+    ] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="bandit.NAME=VALUE or training.NAME=VALUE")] = None,
     mean: Annotated[float, typer.Option("--mean", min=0, max=1, help="weakness that is to be reached")] = 0.2,
     log: Annotated[
@@ -56,6 +60,7 @@ def simulate(
 
     for name in names:
         check(name)
+    harvests = harvests or _OF_A_RUN
     runs = seeds or max(1, min(_SEEDS, _HARVESTS // harvests))
     numbers = range(seed, seed + runs)
     found = {name: report(simulations(chosen, name, numbers, harvests, sets or []), mean) for name in names}
@@ -98,7 +103,7 @@ def _record(
     events: int,
     text_bytes: int,
     sets: list[str],
-    harvests: int,
+    harvests: int | None,
     as_json: bool,
 ) -> None:
     from itertools import islice
@@ -110,6 +115,8 @@ def _record(
 
     if len(policies) > 1 or policies[0] not in ("default", "paper"):
         raise BadConfig("--log: one policy that the bandit service can follow: default or paper")
+    if harvests is None:  # the hash of every round costs the state: a long log has some hundred rounds
+        harvests, sets = events, [f"bandit.steps={max(3, events // 3_000)}", *sets]
     config = configuration(model, policies[0], harvests, sets)
     made = recorded.Recording(model, settings(config, seed), text_bytes)
     written = recorded.write(RunFolder(dir), config, islice(made.events(), events))

@@ -61,6 +61,8 @@ def test_a_run_that_is_written_is_clean_and_another_can_be_taken_from_it(tmp_pat
 
 def test_a_log_ends_where_it_is_told_to(tmp_path: Path) -> None:
     assert json.loads(said("--log", str(tmp_path / "run"), "--events", "100", *SMALL, "--json"))["events"] == 100
+    longer = ("--events", "4000", "--json")  # than a run has harvests that nobody asked to be long
+    assert json.loads(said("--log", str(tmp_path / "long"), *longer))["events"] == 4000
 
 
 def test_mistakes_are_one_line_each(tmp_path: Path) -> None:
