@@ -32,6 +32,7 @@ from benchmarks import (
     replay,
     reports,
     service_events,
+    simulations,
     what_if,
     whole_runs,
 )
@@ -61,6 +62,7 @@ ROWS = (
     Row("export-data, 100k events as the demo's", exports.training_sets),
     Row("report, 1M events of 300 bytes", partial(reports.written, folds.SHORT)),
     Row("report, 100k events as the demo's", partial(reports.written, folds.AS_IN_THE_DEMO)),
+    Row("simulation, 200 runs side by side", simulations.per_second, Floor(5, ratio=True)),
     Row("IR, 90k windows, two-sample", partial(rebirth.milliseconds, "two_sample", 0.05), Floor(20, most=True)),
     Row("IR, 90k windows, paper", partial(rebirth.milliseconds, "paper", 0.2), Floor(10, most=True)),
     Row("durable appends, 1 caller", partial(appends.per_second, 1)),

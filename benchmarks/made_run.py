@@ -3,7 +3,6 @@ closed loop's scripted world. A made log is kept in benchmarks/work/ and used ag
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bohdi_common.core.decide import Fact, requests
+from bohdi.simulator.recorded import append, history
 from bohdi_common.core.ids import derived_id
 from bohdi_common.events.events_pb2 import Event, RunStarted, Settings
-from bohdi_common.log.sqlite import SqliteLog
-from bohdi_common.runtime.shell import record_of
 from services.bandit.handler import Bandit
 from tests.closed_loop import World, settings
 
@@ -23,7 +20,6 @@ WORK = Path("benchmarks/work/logs")
 RUN_ID = "made"
 _MADE_BY = 2  # to be raised with every change of what is made here: older logs are then made anew
 _LOG = "log.sqlite"
-_RECORDS_AN_APPEND = 5_000
 _BANDIT = {"rounds": 100_000, "steps": 10, "window": 20, "rehearsal_questions": 0, "introspection": "two_sample"}
 
 
@@ -71,39 +67,13 @@ class MadeRun:
             aside = folder.with_suffix(".making")
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            asyncio.run(_write(aside / _LOG, islice(self.history(), self.events)))
+            append(aside / _LOG, islice(self.history(), self.events))
             aside.rename(folder)
         return folder / _LOG
 
     def history(self) -> Iterator[Event]:
         """The run's events, in order. Results come in the order of the slots."""
-        bandit = Bandit(RUN_ID, clock=lambda: 1_000_000 + bandit.state.sequence)
+        bandit = Bandit(RUN_ID, now_us := lambda: 1_000_000 + bandit.state.sequence)
         started = RunStarted(settings=self.rules)
-        due = [Event(event_id="start", run_id=RUN_ID, schema_version=1, producer="cli", run_started=started)]
-        while due:
-            answers: list[Event] = []
-            for event in due:
-                before = bandit.state.sequence
-                bandit.fold(event)
-                yield event
-                asked = map(_request, requests(bandit.state, since=before))
-                answers += [self.world.answer(request, 1_000_000 + before) for request in asked]
-            for answer in answers:
-                bandit.fold(answer)
-                yield answer
-            due = bandit.tick()
-
-
-def _request(fact: Fact) -> Event:
-    """What a service would be sent, without the settings: the scripted world needs none."""
-    place = {"round": fact.round, "step": fact.step, "slot": fact.slot}
-    return Event(event_id=fact.event_id, run_id=RUN_ID, **place, **{fact.kind: fact.body})
-
-
-async def _write(path: Path, events: Iterator[Event]) -> None:
-    log = SqliteLog.open(path, create=True)
-    try:
-        while batch := [record_of(event) for event in islice(events, _RECORDS_AN_APPEND)]:
-            await log.append(batch)
-    finally:
-        await log.close()
+        first = Event(event_id="start", run_id=RUN_ID, schema_version=1, producer="cli", run_started=started)
+        return history(bandit, now_us, first, self.world.answer)

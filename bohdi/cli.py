@@ -27,6 +27,7 @@ from bohdi import (
     cli_exports,
     cli_models,
     cli_report,
+    cli_simulate,
     cli_topics,
     cli_why,
 )
@@ -79,6 +80,7 @@ app.add_typer(cli_why.app, name="why")
 app.add_typer(cli_exports.app)
 app.add_typer(cli_doctor.app)
 app.add_typer(cli_report.app)
+app.add_typer(cli_simulate.app)
 
 
 def main() -> None:

@@ -171,4 +171,6 @@ def _print_estimate(place: RunPlace, said: str, at: points.Point, as_json: bool)
     else:
         told = f"{said}: mean reward {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] at 95%"
         print(f"{told}, as from {found.effective:.0f} harvests")
+    if found.beyond >= 0.001:
+        print(f"{found.beyond:.1%} of its draws are where the run nearly never drew: bounded by 0 and 1, not estimated")
     return out.print(off_policy.MEANS, style="dim", markup=False, highlight=False)

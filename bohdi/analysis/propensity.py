@@ -21,7 +21,9 @@ from bohdi_common.core.tree import Tree
 
 Floats = NDArray[np.float64]
 
-_V_POINTS = 400
+_V_POINTS = 400  # Beta(1, 1) ends at +-34.5
+_V_FEWEST = 80  # a fifth of a standard deviation a step
+_V_STEP = 0.35  # over the sharpness: exp(-t theta^s) bends within about 1 / s
 _TAIL = 1e-15  # of a posterior that is left out at each side
 _U_STEP = 0.25
 _U_RANGE = (-45.0, 75.0)
@@ -55,12 +57,14 @@ def _u() -> Floats:
     return np.arange(*_U_RANGE, _U_STEP)
 
 
-def _logits(alpha: int, beta: int) -> tuple[Floats, Floats]:
-    """Points v = logit theta over all but the tails of Beta(alpha, beta), and the log of the weight of each."""
+def _logits(alpha: int, beta: int, step: float) -> tuple[Floats, Floats]:
+    """Points v = logit theta over all but the tails of Beta(alpha, beta), `step` apart if that is not too few or too
+    many, and the log of the weight of each."""
     low, high = _ends(alpha, beta)
-    v = np.linspace(low, high, _V_POINTS)
+    points = int(min(_V_POINTS, max(_V_FEWEST, (high - low) / step))) if step else _V_POINTS
+    v = np.linspace(low, high, points)
     log_density = -alpha * np.logaddexp(0, -v) - beta * np.logaddexp(0, v) - betaln(alpha, beta)
-    return v, log_density + math.log((high - low) / (_V_POINTS - 1))
+    return v, log_density + math.log((high - low) / (points - 1))
 
 
 def _ends(alpha: int, beta: int) -> tuple[float, float]:
@@ -72,7 +76,7 @@ def _ends(alpha: int, beta: int) -> tuple[float, float]:
 @lru_cache(maxsize=_KEPT)
 def _transforms(alpha: int, beta: int, sharpness: float) -> tuple[Floats, Floats]:
     """log L and log D of an arm at every u."""
-    v, log_weight = _logits(alpha, beta)
+    v, log_weight = _logits(alpha, beta, _V_STEP / sharpness)
     log_power = -sharpness * np.logaddexp(0, -v)  # of theta^s
     exponent = log_weight - np.exp(np.minimum(_u()[:, None] + log_power, 700.0))
     return _log_sum(exponent), _log_sum(exponent + log_power)
@@ -86,7 +90,7 @@ def _log_sum(exponent: Floats) -> Floats:
 def _argmax(alpha: NDArray[np.int64], beta: NDArray[np.int64]) -> Floats:
     probabilities = []
     for arm, (a, b) in enumerate(zip(alpha.tolist(), beta.tolist(), strict=True)):
-        v, log_weight = _logits(a, b)
+        v, log_weight = _logits(a, b, 0.0)  # the others may be far sharper
         theta = 1 / (1 + np.exp(-v))
         others = np.arange(len(alpha)) != arm
         with np.errstate(divide="ignore"):

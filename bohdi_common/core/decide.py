@@ -7,7 +7,7 @@ the same id. What goes out to the other services is not decided: it follows from
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from bohdi_common.core.state import (
 )
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT, Tree
 
-_FORMS = {Introspection.PAPER: "paper", Introspection.TWO_SAMPLE: "two_sample"}
+FORMS = {Introspection.PAPER: "paper", Introspection.TWO_SAMPLE: "two_sample"}
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def continues_from(tree: Tree, slot: Slot) -> int | None:
 def _draw_rehearsal(state: RunState, rules: Rules) -> Fact:
     """Leaves where the target does not lose, equally often: it will rehearse there what it knows already."""
     tree = state.tree
-    known = [leaf for leaf in tree.leaves() if tree.open[leaf] and _target_holds(tree, leaf, rules.rehearsal_below)]
+    known = [leaf for leaf in tree.leaves() if tree.open[leaf] and target_holds(tree, leaf, rules.rehearsal_below)]
     slots: list[dict[str, Any]] = []
     if known:
         rng = draws.generator(rules.seed, state.round, state.step)
@@ -201,18 +201,18 @@ def _draw_rehearsal(state: RunState, rules: Rules) -> Fact:
     return _decision(state, "paths_drawn", {"rehearsal": True, "slots": slots})
 
 
-def _target_holds(tree: Tree, leaf: int, below: float) -> bool:
+def target_holds(tree: Tree, leaf: int, below: float) -> bool:
     """The deepest node of the path with two rewards or more says that the target seldom loses, and its secondary domain
     has seen a verdict at all (where nobody ever judged, nothing is known)."""
-    path = tree.path(leaf)
-    if not tree.pulls(path[1]):
+    secondary = tree.parent[leaf]
+    if not tree.pulls(secondary):
         return False
-    seen = next((node for node in reversed(path) if tree.pulls(node) >= 2), None)
+    seen = next((node for node in (leaf, secondary, tree.parent[secondary]) if tree.pulls(node) >= 2), None)
     return seen is not None and tree.mean(seen) < below
 
 
 def _introspect(state: RunState, rules: Rules) -> Fact:
-    found = swblrt.sweep(state.tree, _FORMS[Introspection(rules.introspection)], rules.threshold)
+    found = swblrt.sweep(state.tree, FORMS[Introspection(rules.introspection)], rules.threshold)
     columns = zip(found.nodes, found.window_sum, found.statistic, found.p_value, strict=True)
     rebirths = [
         {
@@ -234,29 +234,31 @@ def _draw_training(state: RunState, rules: Rules) -> Fact:
     """Draws the samples of one fine-tuning, every one afresh: a share of rehearsal records, a share uniform over the
     leaves with pairs (replay), the rest by the bandit with every `unk` left out."""
     rng = draws.generator(rules.seed, state.round, "training")
-    count = _examples(state, rules)
-    kind = rng.random(count)
-    rehearsal = kind < (rules.rehearsal_share if state.rehearsals else 0.0)
-    replay = ~rehearsal & (kind < (rules.rehearsal_share if state.rehearsals else 0.0) + rules.replay_share)
-    by_bandit = ~rehearsal & ~replay
-    samples = np.zeros(count, dtype=np.int64)
-    samples[rehearsal] = _from_store(state.rehearsals, _any_leaf(state.rehearsals, rehearsal.sum(), rng), rng)
-    samples[replay] = _from_store(state.pairs, _any_leaf(state.pairs, replay.sum(), rng), rng)
-    if by_bandit.any():
-        leaves = draws.draw_from_root(state.tree, int(by_bandit.sum()), rng, rules.sharpness, explore=False)
-        samples[by_bandit] = _from_store(state.pairs, leaves, rng)
+    drawn = draw_examples(
+        rules,
+        _examples(state, rules),
+        list(state.pairs),
+        list(state.rehearsals),
+        lambda count: draws.draw_from_root(state.tree, count, rng, rules.sharpness, explore=False),
+        rng,
+    )
+    stores = [
+        (state.rehearsals if rehearsed else state.pairs)[leaf]
+        for leaf, rehearsed in zip(drawn.leaves.tolist(), drawn.rehearsal.tolist(), strict=True)
+    ]
+    samples = [store[int(turn * len(store))] for store, turn in zip(stores, drawn.turns.tolist(), strict=True)]
     again = state.counts.get("trainings_again", 0)  # a version that was published and not served keeps its name
     version = f"r{state.round + 1}.{again}" if again else f"r{state.round + 1}"
     average_with = _averaged_with(state, rules)
     base = BASE_VERSION if rules.restart else state.target_version
     body = {
-        "samples": samples.tolist(),
+        "samples": samples,
         "base_version": base,
         "version": version,
         "average_with": average_with,
-        "from_rehearsal": int(rehearsal.sum()),
-        "from_replay": int(replay.sum()),
-        "request_hash": derived_id(state.run_id, "training", version, base, *average_with, *map(int, samples)),
+        "from_rehearsal": int(drawn.rehearsal.sum()),
+        "from_replay": int(drawn.replay.sum()),
+        "request_hash": derived_id(state.run_id, "training", version, base, *average_with, *samples),
     }
     return _decision(state, "training_drawn", body)
 
@@ -286,16 +288,41 @@ def examples_of(rules: Rules, round_: int, pairs: int, *, rehearsed: bool) -> in
     return min(batches * rules.batch, rules.max_examples)
 
 
-def _any_leaf(store: dict[int, Any], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    leaves = np.fromiter(store, dtype=np.int64, count=len(store))
-    return leaves[rng.integers(len(leaves), size=count)] if count else leaves[:0]
+@dataclass(frozen=True)
+class Examples:
+    """What a training's samples are drawn from, each of shape (examples,): the leaf; which of its records, as a share
+    in [0, 1) of those in store; whether it is a rehearsal's; whether it was drawn to be replayed."""
+
+    leaves: NDArray[np.int64]
+    turns: NDArray[np.float64]
+    rehearsal: NDArray[np.bool_]
+    replay: NDArray[np.bool_]
 
 
-def _from_store(store: dict[int, Any], leaves: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """One record of each leaf in `leaves` at random, as run sequences."""
-    turns = rng.random(len(leaves))
-    picked = (store[leaf][int(turn * len(store[leaf]))] for leaf, turn in zip(leaves.tolist(), turns, strict=True))
-    return np.fromiter(picked, dtype=np.int64, count=len(leaves))
+def draw_examples(
+    rules: Rules,
+    count: int,
+    paired: Sequence[int] | NDArray[np.int64],
+    rehearsed: Sequence[int],
+    by_bandit: Callable[[int], NDArray[np.int64]],
+    rng: np.random.Generator,
+) -> Examples:
+    """`count` examples. `paired` and `rehearsed`: the leaves that have records in store, in the order in which they got
+    their first; `by_bandit` draws that many leaves by their posteriors."""
+    rehearsal_share = rules.rehearsal_share if rehearsed else 0.0
+    kind = rng.random(count)
+    rehearsal = kind < rehearsal_share
+    replay = ~rehearsal & (kind < rehearsal_share + rules.replay_share)
+    leaves, turns = np.zeros(count, dtype=np.int64), np.zeros(count)
+    for chosen, store in ((rehearsal, rehearsed), (replay, paired)):
+        if wanted := int(chosen.sum()):
+            leaves[chosen] = np.asarray(store)[rng.integers(len(store), size=wanted)]
+            turns[chosen] = rng.random(wanted)
+    drawn = ~rehearsal & ~replay
+    if wanted := int(drawn.sum()):
+        leaves[drawn] = by_bandit(wanted)
+        turns[drawn] = rng.random(wanted)
+    return Examples(leaves, turns, rehearsal, replay)
 
 
 # ---- requests --------------------------------------------------------------------------------------------------

@@ -21,20 +21,37 @@ _RELATIVE_TIE = 1 + 1e-7  # tables whose probability differs by rounding only co
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Outcome of one sweep: the nodes to be reborn and, beside each, S, the statistic and the p-value."""
+class Swept:
+    """The tests of one sweep: the nodes and, beside each, S, the statistic and the p-value."""
 
     nodes: NDArray[np.int64]
     window_sum: NDArray[np.int64]
     window_length: int
     statistic: NDArray[np.float64]
     p_value: NDArray[np.float64]
+
+    def at(self, chosen: NDArray[np.int64]) -> Swept:
+        """Some of them, by their places."""
+        of_chosen = (self.nodes[chosen], self.window_sum[chosen], self.window_length)
+        return Swept(*of_chosen, self.statistic[chosen], self.p_value[chosen])
+
+
+@dataclass(frozen=True)
+class Sweep(Swept):
+    """Outcome of one sweep: those of its tests whose nodes are to be reborn, of `tested`."""
+
     tested: int
 
 
 def sweep(tree: Tree, form: str, threshold: float) -> Sweep:
     """Tests every node with a full window. `form`: `paper` (threshold on each p-value) or `two_sample` (threshold is
     the false-discovery rate; nodes with fewer than w observations before the window are not tested)."""
+    done = swept(tree, form, threshold)
+    return Sweep(**vars(done.at(rejected(done.p_value, form, threshold))), tested=len(done.nodes))
+
+
+def swept(tree: Tree, form: str, threshold: float) -> Swept:
+    """The test of every node that a sweep tests, by their ids."""
     alpha, beta = tree.column(tree.alpha), tree.column(tree.beta)
     w = tree.window_length
     wins, losses = alpha - 1, beta - 1
@@ -46,13 +63,18 @@ def sweep(tree: Tree, form: str, threshold: float) -> Sweep:
     if form == "paper":
         statistic = paper_statistic(wins, losses, in_window, w)
         p_value = chi_square_tail(statistic)
-        chosen = np.flatnonzero(p_value < threshold)
     else:
         before = (wins - in_window, losses - (w - in_window))
         statistic = two_sample_statistic(in_window, w, *before)
         p_value = two_sample_p_values(in_window, w, *before, statistic, threshold)
-        chosen = np.flatnonzero(benjamini_hochberg(p_value, threshold))
-    return Sweep(nodes[chosen], in_window[chosen], w, statistic[chosen], p_value[chosen], tested=len(nodes))
+    return Swept(nodes, in_window, w, statistic, p_value)
+
+
+def rejected(p_value: NDArray[np.float64], form: str, threshold: float) -> NDArray[np.int64]:
+    """Which of the tests of one tree find a change, by their places."""
+    if form == "paper":
+        return np.flatnonzero(p_value < threshold)
+    return np.flatnonzero(benjamini_hochberg(p_value, threshold))
 
 
 def chi_square_tail(statistic: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -443,7 +443,7 @@ def parse(raw: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(_laid_over(base, raw))
     except ValidationError as error:
-        raise BadConfig("\n".join(f"{where}: {_complaint(e)}" for e in error.errors())) from None
+        raise BadConfig("\n".join(f"{where}: {complaint(e)}" for e in error.errors())) from None
 
 
 def _laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -454,7 +454,7 @@ def _laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _complaint(error: Any) -> str:
+def complaint(error: Any) -> str:
     """`sources[1].path: what is wrong: 'value'`, in one line."""
     place = ""
     for part in error["loc"]:

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import betaln
 
+from benchmarks.off_policy_study import checked
 from bohdi.analysis.off_policy import Policy, estimate, policy, reach
 from bohdi.analysis.points import point
 from bohdi.analysis.propensity import child_probabilities
@@ -107,6 +108,23 @@ def test_the_intervals_cover_the_truth() -> None:
             assert found.low is not None and found.high is not None, found.refused
             covered += found.low <= known <= found.high
     assert covered >= 20, "of 24, 22.8 are expected"
+
+
+def test_the_intervals_cover_what_the_simulator_knows() -> None:
+    """A small part of the table in docs/simulator.md: there the target learns, and judges err."""
+    asked = ("sharpness=1", "sharpness=inf", "uniform")
+    runs = [checked("default", seed, 720, ("bandit.slots=60",), asked) for seed in range(5)]
+    given = [of_policy for run in runs for of_policy in run if of_policy.estimate.value is not None]
+    assert len(given) >= 11, "of 15, at most a few are refused"
+    assert sum(of_policy.covers for of_policy in given) >= len(given) - 2
+
+
+def test_what_the_run_nearly_never_drew_is_bounded_and_not_estimated() -> None:
+    """Argmax leaves most leaves alone. What a uniform policy would have earned there the log does not say."""
+    (far, near), *_ = (checked("paper", 1, 1080, ("bandit.slots=90",), ("sharpness=1", "sharpness=inf")),)
+    assert near.estimate.beyond == 0.0
+    assert far.estimate.beyond > 0.1
+    assert far.estimate.value is None or (far.covers and far.width > far.estimate.beyond)
 
 
 def test_the_policy_of_the_run_itself_has_all_harvests_at_equal_weight() -> None:
