@@ -285,7 +285,7 @@ class Config(_Section):
     preset: Literal["default", "paper", "chat"] = "default"
     sources: tuple[Model, ...] = Field(min_length=1)
     target: Model
-    prompts: str = "chat-v3"
+    prompts: str = "chat-v4"
     domains: tuple[tuple[str, ...], ...] = ()
     bandit: Bandit = Bandit()
     sprout: Sprout = Sprout()

@@ -264,7 +264,7 @@ def test_styles_are_names_of_the_prompt_set_or_sentences_and_travel_as_sentences
     ("prompt_set", "style", "why"),
     [
         ("chat-v3", "cod", f"give sentences, or names of chat-v3 ({STYLES}): cod"),
-        ("micro-v1", "It must rhyme.", "the prompts micro-v1 take no style: remove them, or use chat-v3"),
+        ("micro-v1", "It must rhyme.", "the prompts micro-v1 take no style: remove them, or use chat-v3, chat-v4"),
     ],
 )
 def test_a_style_that_no_prompt_has_is_refused(prompt_set: str, style: str, why: str) -> None:

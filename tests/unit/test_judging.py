@@ -259,7 +259,7 @@ async def test_an_answer_that_tells_the_judge_what_to_choose_is_only_shown() -> 
 
 @pytest.mark.parametrize("reply", ["\ud800", "7 " * 50_000, "```\n1\n2\n```", "", "\x00"])
 async def test_no_reply_breaks_the_judging(reply: str) -> None:
-    for prompts in ("micro-v1", "chat-v1", "chat-v2", "chat-v3"):
+    for prompts in ("micro-v1", "chat-v1", "chat-v2", "chat-v3", "chat-v4"):
         result, _ = await outcome(lambda judge, prompt: reply, prompts=prompts)
         assert not result.harvest_judged.counted and len(result.SerializeToString()) < 50_000
 
