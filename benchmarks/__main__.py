@@ -28,6 +28,7 @@ from benchmarks import (
     exports,
     folds,
     local_models,
+    long_log,
     rebirth,
     replay,
     reports,
@@ -60,8 +61,11 @@ ROWS = (
     Row("what-if, 50 settings, two rules of rewards", partial(what_if.in_replays, True), Floor(5, most=True)),
     Row("export, 100k events as the demo's", exports.tables),
     Row("export-data, 100k events as the demo's", exports.training_sets),
-    Row("report, 1M events of 300 bytes", partial(reports.written, folds.SHORT)),
     Row("report, 100k events as the demo's", partial(reports.written, folds.AS_IN_THE_DEMO)),
+    *(
+        Row(f"{command}, 1M events with texts", partial(long_log.THE_LOG.read_by, command))
+        for command in ("replay", "verify", "export", "report")
+    ),
     Row("simulation, 200 runs side by side", simulations.per_second, Floor(5, ratio=True)),
     Row("IR, 90k windows, two-sample", partial(rebirth.milliseconds, "two_sample", 0.05), Floor(20, most=True)),
     Row("IR, 90k windows, paper", partial(rebirth.milliseconds, "paper", 0.2), Floor(10, most=True)),

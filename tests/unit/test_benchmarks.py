@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import long_log
 from benchmarks.__main__ import ROWS, measured
 from benchmarks.marked import table, write_between
 from benchmarks.rows import Floor, Measured, Row, result
@@ -40,6 +41,22 @@ def test_a_row_that_cannot_be_measured_is_named_and_the_others_are_kept() -> Non
     results, missing = measured([Row("first", broken), Row("second", halved)])
     assert [r.name for r in results] == ["second"]
     assert missing == ["first: OSError: no disk"]
+
+
+@pytest.mark.parametrize("command", ["replay", "verify"])
+def test_a_simulated_log_is_made_and_read(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_log, "WORK", tmp_path)
+    found = long_log.LongLog(300, 200).read_by(command)
+    assert found.value > 0 and 0 < found.ratio < 1
+
+
+def test_a_command_that_wants_more_memory_than_there_is_to_be_has_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_log, "WORK", tmp_path)
+    monkeypatch.setattr(long_log, "MEMORY", 2**20)
+    with pytest.raises(RuntimeError, match=r"bohdi replay took .* MiB, more than 1"):
+        long_log.LongLog(50, 10).read_by("replay")
 
 
 def test_no_two_rows_have_one_name() -> None:
