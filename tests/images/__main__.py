@@ -173,9 +173,7 @@ def main() -> int:
     told = parser.parse_args()
     wanted = {"podman", "runc"} | ({"mmdebstrap"} if told.base == "debian" else set())
     if missing := sorted(name for name in wanted if not shutil.which(name)):
-        print(
-            f"bohdi: not on the PATH: {', '.join(missing)}: install what is missing (apt-get install)", file=sys.stderr
-        )
+        print(f"bohdi: not on the PATH: {', '.join(missing)}: install it (apt-get install)", file=sys.stderr)
         return 2
     shutil.rmtree(FOLDER, ignore_errors=True)
     seen = [Seen(service) for service in PASSES]
