@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bohdi.kafka_runs import submit
 from bohdi.run_folder import resolved
 from bohdi.verify_run import verify_on_kafka
@@ -47,7 +49,7 @@ PASSES: Mapping[str, tuple[str, str]] = {
 }
 FOLDER = Path("runs/images").absolute()
 USER = 10001
-_START_S, _RUN_S = 300.0, 1800.0
+_TOPICS_S, _START_S, _RUN_S = 600.0, 600.0, 1800.0
 _RUN = "through-images"
 
 
@@ -88,6 +90,14 @@ def built(seen: Sequence[Seen], base: str) -> None:
             build(one.service, image(one.service), base, given)
             one.built_s = time.monotonic() - began_s
             print(f"built {image(one.service)} in {one.built_s:.0f} s", flush=True)
+
+
+def make_topics(broker: Broker) -> None:
+    """By the command of the cluster's Job, in the image that it uses."""
+    (job,) = yaml.safe_load_all(Path("k8s/base/topics/job.yaml").read_text(encoding="utf-8"))
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    told = [f"--env={name}={value}" for name, value in broker.environment.items()]
+    by_podman("run", "--rm", "--no-healthcheck", *CONFINED, *told, image("bandit"), *command, within_s=_TOPICS_S)
 
 
 def started(pods: Sequence[Container], seen: Sequence[Seen], broker: Broker, store: Path) -> None:
@@ -153,8 +163,7 @@ async def checked(seen: Sequence[Seen]) -> list[str]:
         for one in seen
     ]
     with Broker(FOLDER / "broker") as broker, containers(pods):
-        told = [f"--env={name}={value}" for name, value in broker.environment.items()]
-        print(by_podman("run", "--rm", *CONFINED, *told, image("bandit"), "bohdi", "topics", "create"), flush=True)
+        make_topics(broker)
         await asyncio.to_thread(started, pods, seen, broker, store)
         async with cluster(broker, FOLDER, start=False, topics=False) as services:
             wrong = await through(services)
