@@ -22,7 +22,7 @@ from devbroker.security import PASSWORD, USER, Certificates
 
 ROOT = Path(__file__).parents[1]
 LIBS = ROOT / ".kafka" / "libs"
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 20.0
 _POLL_S = 0.1
 _PORTS = range(20_000, 32_000)  # below the first that Linux gives to clients, 32768 by default

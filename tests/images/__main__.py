@@ -1,10 +1,11 @@
-"""`python -m tests.images [--base IMAGE|debian] [--built]`: the five images, and a micro-world run through them.
+"""`python -m tests.images [--base IMAGE|debian] [--built] [SERVICE ...]`: images, and a micro-world run through them.
 
 Each is built from its Dockerfile (unless `--built`: they are there) and started as its pod would be, on a real broker
 whose topics the bandit's image makes; its own health check must pass. Then a run goes through all five, its models
 behind servers beside them, to its end; `bohdi verify` and an account of every record must find nothing. At last each
 gets SIGTERM and must end in order within its grace period. `--base debian`: on a base that is made of Debian's own
-packages here, where no registry of images can be reached. Ends with 1 when something is wrong.
+packages here, where no registry of images can be reached. Of some services alone (default: all five), the others are
+processes of this checkout. Ends with 1 when something is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import yaml
 
 from bohdi.kafka_runs import submit
 from bohdi.run_folder import resolved
+from bohdi.supervisor import Supervisor
 from bohdi.verify_run import verify_on_kafka
 from bohdi_common.core.state import ALL_ROUNDS_DONE
 from bohdi_common.events import codec
@@ -113,6 +116,22 @@ def started(pods: Sequence[Container], seen: Sequence[Seen], broker: Broker, sto
         print(f"{one.service} is ready after {one.ready_s:.1f} s", flush=True)
 
 
+@asynccontextmanager
+async def processes(other_than: set[str], broker: Broker, store: Path) -> AsyncIterator[None]:
+    """The services that are not in containers, as processes here."""
+    told = {**broker.environment, "BOHDI_STORE": str(store)}
+    lines: list[str] = []
+    others = Supervisor(told, lines.append, services=[name for name in PASSES if name not in other_than])
+    stop = asyncio.Event()
+    supervising = asyncio.create_task(others.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await supervising
+        (FOLDER / "processes.log").write_text("\n".join(lines))
+
+
 async def through(services: Cluster) -> list[str]:
     """A run through the services that are up, to its end; returns what is wrong with it."""
     with served(*SOURCES, share=0.0) as sources, served("target", share=0.0) as target:
@@ -165,7 +184,8 @@ async def checked(seen: Sequence[Seen]) -> list[str]:
     with Broker(FOLDER / "broker") as broker, containers(pods):
         make_topics(broker)
         await asyncio.to_thread(started, pods, seen, broker, store)
-        async with cluster(broker, FOLDER, start=False, topics=False) as services:
+        others = processes({one.service for one in seen}, broker, store)
+        async with others, cluster(broker, FOLDER, start=False, topics=False) as services:
             wrong = await through(services)
         came = caused(raw_topics(broker.bootstrap))
         for one in seen:
@@ -180,14 +200,17 @@ async def checked(seen: Sequence[Seen]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="", help="a base image, or `debian`; default: the Dockerfiles' own")
+    parser.add_argument("services", nargs="*", metavar="SERVICE", help=f"of {', '.join(PASSES)}")
     parser.add_argument("--built", action="store_true", help="the images are there")
     told = parser.parse_args()
+    if unknown := set(told.services) - set(PASSES):
+        parser.error(f"no such service: {', '.join(sorted(unknown))}")
     wanted = {"podman", "runc"} | ({"mmdebstrap"} if told.base == "debian" else set())
     if missing := sorted(name for name in wanted if not shutil.which(name)):
         print(f"bohdi: not on the PATH: {', '.join(missing)}: install it (apt-get install)", file=sys.stderr)
         return 2
     shutil.rmtree(FOLDER, ignore_errors=True)
-    seen = [Seen(service) for service in PASSES]
+    seen = [Seen(service) for service in PASSES if service in (told.services or PASSES)]
     try:
         if not told.built:
             built(seen, bootstrapped() if told.base == "debian" else told.base)
