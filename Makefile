@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-http test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium report-pictures proto lock clean
+.PHONY: help demo demo-http test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards images-check real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium report-pictures proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ chromium:
 
 report-pictures: $(READY) chromium  ## the report of the demo in DIR= in both colours, into docs/pictures
 	@$(BIN)/python -m tests.report $(DIR)
+
+images-check: $(READY) kafka-jars  ## build the images, a run through their containers (podman; 15 minutes); BASE=debian: no registry
+	$(BIN)/python -W ignore -m tests.images $(if $(BASE),--base $(BASE)) $(if $(BUILT),--built)
 
 real: $(READY)   ## one round on a real instruct model on this CPU (93 MB, 10 minutes), into runs/real
 	@requirements/real.sh $(VENV)

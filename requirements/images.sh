@@ -19,5 +19,5 @@ lock bandit pyproject.toml --extra kafka
 lock tree_expansion pyproject.toml --extra kafka --extra http
 lock judging pyproject.toml --extra kafka --extra http
 lock generation pyproject.toml --extra kafka --extra http --extra gates
-lock training pyproject.toml --extra kafka --extra http --extra gates --extra local
+lock training pyproject.toml --extra kafka --extra http --extra gates --extra local --extra kubernetes
 lock build requirements/build.in

@@ -84,6 +84,6 @@ def test_the_images_differ_in_what_they_must_alone() -> None:
 def test_a_lock_has_all_that_the_project_says_it_needs(service: str) -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {"kafka", *(("http",) if service in model_users() else ())}
-    extras |= {"generation": {"gates"}, "training": {"gates", "local"}}.get(service, set())
+    extras |= {"generation": {"gates"}, "training": {"gates", "local", "kubernetes"}}.get(service, set())
     needed = [*told["dependencies"], *(each for extra in extras for each in told["optional-dependencies"][extra])]
     assert {re.split(r"[>\[]", each)[0] for each in needed} <= {name for name, _ in pins(service)}
