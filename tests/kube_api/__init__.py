@@ -63,9 +63,9 @@ class Cluster:
                 new = [(v, change, job) for v, change, job in self._log if v > version]
                 if not new and not self._changed.wait(max(0.0, until_s - time.monotonic())):
                     return
-            for _, change, job in new:
+            for number, change, job in new:
                 yield change, job
-            version = new[-1][0]
+                version = number
 
 
 def _status(code: int, message: str, name: str = "") -> dict[str, Any]:
