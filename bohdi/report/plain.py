@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-_KEPT = frozenset("\n\t\u200c\u200d")  # the joiners are spelling in Persian, Hindi and others
+from bohdi.visible import is_shown
+
+_LAYOUT = "\n\t"
 _MARKS_MAX = 8  # combining marks on one letter; more are there to be seen on other lines
 
 
@@ -20,9 +22,8 @@ def plain(text: str, chars_max: int) -> str:
 def _seen(text: str) -> list[str]:
     seen, marks = [], 0
     for char in text:
-        category = unicodedata.category(char)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        if category[0] == "C" and char not in _KEPT:
+        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
+        if not is_shown(char) and char not in _LAYOUT:
             seen.append(f"<U+{ord(char):04X}>")
         elif marks <= _MARKS_MAX:
             seen.append(char)
