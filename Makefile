@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-http test test-integration test-others test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards images-check real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium report-pictures proto lock clean
+.PHONY: help demo demo-http test test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards images-check real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium report-pictures proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,15 +22,10 @@ demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs
 demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in 5% of the calls, into runs/demo-http; SEED=
 	@$(BIN)/python -W ignore -m tests.demo_http --seed $(SEED)
 
-# Two at a time: each of the halves waits much for brokers, processes and disks.
+# Three at a time, for a test waits much of its time: for brokers, processes and disks. A file's tests stay together,
+# and files go by their names: the long ones, of integration and of Kafka, come before the short ones of the units.
 test: lint kafka-jars prometheus kube-tools chromium  ## lint, then all tests
-	@$(MAKE) --no-print-directory -j2 test-integration test-others
-
-test-integration:
-	$(BIN)/python -m pytest tests/integration
-
-test-others:
-	$(BIN)/python -m pytest --ignore=tests/integration
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-deploy: kube-tools kafka-jars  ## the manifests alone: they render, are valid, agree with the code (part of make test)
 	$(BIN)/python -m pytest tests/deploy

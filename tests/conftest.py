@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
         return
     with Broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield KafkaSettings.from_environment(broker.bootstrap)
+
+
+@pytest.fixture(autouse=True)
+def exact_floats() -> Iterator[None]:
+    """A host with models in its own process has its thread take denormals for zero; the next test's thread does not."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture

@@ -219,10 +219,11 @@ def test_processes_that_end_without_a_result_say_what_they_said_and_a_stop_leave
 
     folder = JobFolder(tmp_path / "stopped")
     folder.write(job(base, folder))
-    started: list[psutil.Process] = []
+    before = set(psutil.Process().children(recursive=True))  # a broker that other tests share
+    started: set[psutil.Process] = set()
 
     def stop() -> bool:
-        started.extend(psutil.Process().children(recursive=True))
+        started.update(set(psutil.Process().children(recursive=True)) - before)
         return len(started) > 0
 
     with pytest.raises(TrainingStopped):
