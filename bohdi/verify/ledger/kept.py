@@ -1,5 +1,5 @@
-"""What is kept of a run to its end: 4 bytes per event (where a sample belongs), 4 per sample (the order in which they
-were stored) and 8 per request."""
+"""What is kept of a run to its end, beside the tree and what sprouts were asked: 4 bytes per event (where a sample
+belongs), 4 per sample (the order in which they were stored) and 8 per request."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from bohdi_common.events import events_pb2 as pb
 
 @dataclass(slots=True)
 class Step:
-    """Of one run: the step that is open, and none between two."""
+    """The open step of one run; between two steps there are no slots."""
 
     account: Account
     stops: Stops
