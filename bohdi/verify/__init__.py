@@ -83,7 +83,7 @@ def _problems(
             run.found.append((Kind.STATE, wrong))
         promoted = versions is not None and event.HasField("target_promoted")
         if run.found or promoted:
-            where = f"feedback offset {offset}, run sequence {run.sequence - 1} of {event.run_id or 'no run'}"
+            where = f"feedback offset {offset}, run sequence {run.account.sequence - 1} of {event.run_id or 'no run'}"
             yield from (Problem(where, what, kind) for kind, what in run.found)
             run.found.clear()
         if promoted and versions is not None:

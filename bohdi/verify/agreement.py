@@ -6,30 +6,34 @@ from collections.abc import Iterator
 from typing import Any
 
 from bohdi.verify.arms import NEVER
-from bohdi.verify.ledger import Ledger, Slot
+from bohdi.verify.ledger import Ledger
+from bohdi.verify.ledger.account import Account
+from bohdi.verify.ledger.kept import Samples
+from bohdi.verify.ledger.slots import Slot
 from bohdi_common.core.state import RunState, Waits
 
 
 def differences(run: Ledger, state: RunState) -> Iterator[str]:
     """One line for each thing on which ledger and fold differ."""
-    yield from _of_arms(run, state)
-    yield from _unless_equal("run sequence", run.sequence, state.sequence)
-    yield from _unless_equal("round and step", (run.round, run.step), (state.round, state.step))
-    yield from _unless_equal("steps counted", run.steps_counted, state.steps_counted)
-    yield from _unless_equal("versions", run.versions, state.versions)
-    yield from _unless_equal("decision due", run.can_go_on(), _DUE[state.next()])
-    yield from _unless_equal("paused", run.paused, bool(state.paused))
-    yield from _unless_equal("stalled", run.stalled, bool(state.stalled))
-    yield from _unless_equal("finished", run.finished, bool(state.finished))
-    yield from _unless_equal("pauses, resumes", (run.pauses, len(run.resumed)), (state.pauses, state.resumes))
-    yield from _unless_equal("controls", run.controls, state.controls)
-    yield from _unless_equal("open slots", _open_slots(run), _open_slots_of(state))
-    yield from _unless_equal("sprouts asked for", _sprouts(run.sprouts), _sprouts(state.sprouts))
-    training = run.training.request_hash if run.training else ""
+    account, stops = run.account, run.stops
+    yield from _of_arms(account, state)
+    yield from _unless_equal("run sequence", account.sequence, state.sequence)
+    yield from _unless_equal("round and step", account.place, (state.round, state.step))
+    yield from _unless_equal("steps counted", account.steps_counted, state.steps_counted)
+    yield from _unless_equal("versions", account.versions, state.versions)
+    yield from _unless_equal("decision due", account.due(), _DUE[state.next()])
+    yield from _unless_equal("paused", stops.paused, bool(state.paused))
+    yield from _unless_equal("stalled", stops.stalled, bool(state.stalled))
+    yield from _unless_equal("finished", account.finished, bool(state.finished))
+    yield from _unless_equal("pauses, resumes", (stops.pauses, len(stops.resumed)), (state.pauses, state.resumes))
+    yield from _unless_equal("controls", run.lifecycle.controls, state.controls)
+    yield from _unless_equal("open slots", _open_slots(run.step.slots), _open_slots_of(state))
+    yield from _unless_equal("sprouts asked for", _sprouts(run.step.sprouts), _sprouts(state.sprouts))
+    training = account.training.request_hash if account.training else ""
     yield from _unless_equal("open training", training, state.training.request_hash if state.training else "")
     for what in ("late", "invalid", "unknown"):
-        yield from _unless_equal(f"{what} events", getattr(run, what), state.counts.get(what, 0))
-    yield from _of_samples(run, state)
+        yield from _unless_equal(f"{what} events", getattr(account, what), state.counts.get(what, 0))
+    yield from _of_samples(run.samples, state)
 
 
 _DUE = {
@@ -56,10 +60,10 @@ def _sprouts(sprouts: dict[int, Any]) -> dict[int, tuple[Any, ...]]:
     }
 
 
-def _open_slots(run: Ledger) -> dict[int, tuple[Any, ...]]:
+def _open_slots(slots: list[Slot | None]) -> dict[int, tuple[Any, ...]]:
     return {
         number: (slot.path, slot.leader, slot.request_hash, slot.attempt, slot.failures, slot.child, _waits(slot))
-        for number, slot in enumerate(run.slots)
+        for number, slot in enumerate(slots)
         if slot is not None
     }
 
@@ -80,14 +84,14 @@ def _open_slots_of(state: RunState) -> dict[int, tuple[Any, ...]]:
     }
 
 
-def _of_arms(run: Ledger, state: RunState) -> Iterator[str]:
+def _of_arms(account: Account, state: RunState) -> Iterator[str]:
     """alpha + beta - 2 of every arm is what it kept at its last rebirth and what was counted on it since."""
     tree = state.tree
-    if run.settings is None:
+    if not account.started:
         return
-    yield from _unless_equal("arms", len(run.arms), len(tree))
-    can_be_drawn = run.arms.open_nodes()
-    for number, arm in enumerate(run.arms.all[: len(tree)]):
+    yield from _unless_equal("arms", len(account.arms), len(tree))
+    can_be_drawn = account.arms.open_nodes()
+    for number, arm in enumerate(account.arms.all[: len(tree)]):
         accounted = (arm.parent, arm.level, arm.name, arm.is_unk, arm.alpha, arm.beta, arm.window, arm.misses,
                      arm.rebirths, can_be_drawn[number])  # fmt: skip
         folded = (tree.parent[number], tree.level[number], tree.name[number], bool(tree.is_unk[number]),
@@ -96,11 +100,11 @@ def _of_arms(run: Ledger, state: RunState) -> Iterator[str]:
         yield from _unless_equal(f"arm {number} ({arm.name})", accounted, folded)
 
 
-def _of_samples(run: Ledger, state: RunState) -> Iterator[str]:
+def _of_samples(samples: Samples, state: RunState) -> Iterator[str]:
     pairs: dict[int, list[int]] = {}
     rehearsals: dict[int, list[int]] = {}
-    for sequence in run.stored:
-        leaf = run.samples[sequence]
+    for sequence in samples.stored:
+        leaf = samples.leaves[sequence]
         (pairs if leaf > 0 else rehearsals).setdefault(abs(leaf), []).append(sequence)
     yield from _unless_equal("pairs in store", pairs, {leaf: list(at) for leaf, at in state.pairs.items()})
     yield from _unless_equal("rehearsals", rehearsals, {leaf: list(at) for leaf, at in state.rehearsals.items()})

@@ -87,6 +87,11 @@ class Arms:
     def path_names(self, node: int) -> list[str]:
         return [self.all[n].name for n in self.path(node)]
 
+    def taken_names(self, parent: int) -> set[str]:
+        """Keys of the names that no further child of a node can have: those above it and those of its children."""
+        above = {names.key(name) for name in self.path_names(parent)}
+        return above | self.all[parent].children.keys()
+
     def is_path(self, path: Sequence[int]) -> bool:
         above = ROOT
         for node in path:
