@@ -36,7 +36,7 @@ from bohdi_common.events.topics import DEAD
 from devbroker.broker import Broker, free_port
 from tests import scripted
 from tests.chaos.checker import raw_topics
-from tests.demo_http import DEMO, SOURCES, behind, served
+from tests.demo_http import DEMO, SOURCES, WHOLE, behind, served
 from tests.images.package_index import secrets
 from tests.images.podman import CONFINED, Container, PodmanFailed, Promised, bootstrapped, build, containers, inspect
 from tests.images.podman import podman as by_podman
@@ -134,7 +134,7 @@ async def processes(other_than: set[str], broker: Broker, store: Path) -> AsyncI
 
 async def through(services: Cluster) -> list[str]:
     """A run through the services that are up, to its end; returns what is wrong with it."""
-    with served(*SOURCES, share=0.0) as sources, served("target", share=0.0) as target:
+    with served(*SOURCES, share=0.0) as sources, served("target", share=0.0, options=WHOLE) as target:
         place = services.place(_RUN)
         config = resolved(behind(sources.url, target.url, scripted.small()), DEMO.parent)
         await asyncio.to_thread(submit, place, config, 0)
