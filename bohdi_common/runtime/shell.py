@@ -26,6 +26,7 @@ from bohdi_common.runtime import metrics
 
 _log = logging.getLogger("bohdi")
 _REASON_CHARS = 500
+_QUIET_S = 10.0  # all inputs in flight wait for the same model: one line for it in so long, the metric counts them all
 _KEY_CHARS = 1000  # of a record's key, and of a dead letter's header: what other programs wrote may have longer ones
 _KEY_BYTES = 4 * _KEY_CHARS  # at most, in UTF-8
 
@@ -72,6 +73,7 @@ class Shell:
 
     def __post_init__(self) -> None:
         self._inputs = metrics.inputs_of(self.service.name)
+        self._said_s: dict[str, float] = {}  # what was said of models that are away, and when
 
     async def process(self, stored: Stored) -> list[Record]:
         """The records that come of one input. Raises only LogError: what cannot be handled is among the dead."""
@@ -124,9 +126,16 @@ class Shell:
                 raise
             except ModelUnavailable as error:
                 self._inputs.retried()
-                _log.warning("%s: %s; asking again in %.1f s", self.service.name, error, pause_s)
+                self._say(f"{self.service.name}: {error}; asking again")
                 await asyncio.sleep(pause_s)
         return await self.service.handle(event)
+
+    def _say(self, what: str) -> None:
+        now_s = time.monotonic()
+        self._said_s = {said: at_s for said, at_s in self._said_s.items() if now_s - at_s < _QUIET_S}
+        if what not in self._said_s:
+            self._said_s[what] = now_s
+            _log.warning("%s", what)
 
     def _given_up(self, event: Event, failure: Failure, reason: str, meter: Meter) -> list[Record]:
         failed = failure_of(event, self.service.name, self.clock(), failure, _told(reason))

@@ -1,5 +1,6 @@
 """The shell: whatever comes in, records come out; nothing is raised but what must stop the process."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +130,16 @@ async def test_a_model_that_stays_away_makes_the_slot_unavailable() -> None:
     (failed,) = out.events
     assert (failed.harvest_failed.failure, failed.harvest_failed.reason) == (Failure.UNAVAILABLE, "gone")
     assert [record.topic for record in out.records] == [FEEDBACK.name]
+
+
+async def test_of_many_inputs_that_wait_for_one_model_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    turns = [*[ModelUnavailable("qwen is away")] * 6, ModelUnavailable("phi is away"), []]
+    shell = Shell(Does(turns), retries=Retries(times=7, first_s=0.0))
+    raw = codec.encode(request("harvest_requested", HARVEST))
+    inputs = [Stored(HARVEST_REQUESTS.name, offset, "key", "id", raw) for offset in range(2)]
+    await asyncio.gather(*(shell.process(stored) for stored in inputs))
+    said = [record.getMessage() for record in caplog.records if record.name == "bohdi"]
+    assert said == [f"generation: {model} is away; asking again" for model in ("qwen", "phi")]
 
 
 async def test_what_a_person_must_mend_is_not_asked_again() -> None:
