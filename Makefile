@@ -23,7 +23,7 @@ demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in
 	@$(BIN)/python -W ignore -m tests.demo_http --seed $(SEED)
 
 # Three at a time, for a test waits much of its time: for brokers, processes and disks. A file's tests stay together,
-# and files go by their names: the long ones, of integration and of Kafka, come before the short ones of the units.
+# and the files go in the order that tests/conftest.py gives them.
 test: lint kafka-jars prometheus kube-tools chromium  ## lint, then all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -16,6 +16,14 @@ from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.runtime.kafka_topics import Cluster
 from devbroker.broker import Broker
 
+# Their files take minutes, those of the others seconds: begun first, they keep no worker busy when the others are done.
+LONG = ("simulation", "kafka_runs", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the files; within a file, that of its tests."""
+    items.sort(key=lambda item: LONG.index(room) if (room := item.path.parent.name) in LONG else len(LONG))
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
