@@ -118,14 +118,14 @@ class _Numbers:
         drawing = [rngs[owner] for owner in owners[lasts].tolist()]
         return cls(list(zip(drawing, bounds, bounds[1:], strict=False)))
 
-    def standard_gamma(self, shape: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._joined([rng.standard_gamma(shape[start:stop]) for rng, start, stop in self.pieces])
+    def standard_gamma(self, shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of `shapes`, (2, arms), the first row's and then the second's, in one call: the call itself costs as much as
+        three hundred numbers."""
+        drawn = [rng.standard_gamma(shapes[:, start:stop]) for rng, start, stop in self.pieces]
+        return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=1)
 
     def standard_exponential(self) -> NDArray[np.float64]:
-        return self._joined([rng.standard_exponential(stop - start) for rng, start, stop in self.pieces])
-
-    @staticmethod
-    def _joined(drawn: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        drawn = [rng.standard_exponential(stop - start) for rng, start, stop in self.pieces]
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
 
 
@@ -135,8 +135,7 @@ def _scores(views: _Views, arms: NDArray[np.int32], numbers: _Numbers, sharpness
     four times so for arms at Beta(1, 1)."""
     if sharpness == 0:
         return 1.0 / numbers.standard_exponential()
-    wins = numbers.standard_gamma(views.alpha[arms].astype(np.float64))
-    losses = numbers.standard_gamma(views.beta[arms].astype(np.float64))
+    wins, losses = numbers.standard_gamma(np.array((views.alpha[arms], views.beta[arms]), dtype=np.float64))
     theta = wins / (wins + losses)
     if math.isinf(sharpness):
         return theta

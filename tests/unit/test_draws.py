@@ -158,7 +158,7 @@ class Counting:
         self._rng = draws.generator(1)
 
     def standard_gamma(self, shape: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.numbers.append(len(shape))
+        self.numbers.append(shape.size)
         return self._rng.standard_gamma(shape)
 
     def standard_exponential(self, size: int) -> NDArray[np.float64]:
@@ -177,4 +177,4 @@ def test_a_draw_costs_the_arms_beside_its_path_and_not_the_tree() -> None:
     assert len(large) > 9 * len(small)
     cost = numbers_drawn(small, small.children(ROOT)[2])
     assert cost == numbers_drawn(large, large.children(ROOT)[2])
-    assert cost == [30 * 7] * 6  # two levels of six children and `unk`: gammas for alpha and beta, a race
+    assert cost == [2 * 30 * 7, 30 * 7] * 2  # two levels of six children and `unk`: gammas for alpha and beta, a race
