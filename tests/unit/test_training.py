@@ -21,6 +21,7 @@ from bohdi_common.models.port import ModelBlocked
 from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import record_of
 from services.training.handler import Training
+from services.training.held_back import check
 from services.training.job import Checkpointing, FineTuned, FineTuning, Masked, TrainingRegressed
 from services.training.job_files import JobFolder
 from services.training.lessons import Lessons, lessons_of
@@ -130,6 +131,12 @@ def test_about_the_share_is_held_back_and_other_samples_in_another_run(share: fl
     held = {sequence for sequence in range(4000) if is_held_back(RUN, sequence, share)}
     assert len(held) / 4000 == pytest.approx(share, abs=0.03)
     assert held != {sequence for sequence in range(4000) if is_held_back("another", sequence, share)}
+
+
+def test_the_loss_on_what_is_held_back_may_rise_by_the_share_that_is_allowed_and_no_more() -> None:
+    check(9, base=0.5, new=0.54, rise=0.1)
+    with pytest.raises(TrainingRegressed):
+        check(9, base=0.5, new=0.56, rise=0.1)
 
 
 # ---- lessons ---------------------------------------------------------------------------------------------------
