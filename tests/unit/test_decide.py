@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bohdi_common.core.decide import decide, target_holds
 from bohdi_common.core.evolve import evolve
-from bohdi_common.core.state import Failure, RunState, Waits, canonical
+from bohdi_common.core.state import STATE_VERSION, Failure, RunState, Waits, canonical, state_sha256
 from bohdi_common.core.tree import ROOT, Tree
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
@@ -119,6 +119,28 @@ def test_another_seed_makes_another_run() -> None:
     one.run()
     other.run()
     assert story(one) != story(other)
+
+
+def test_the_first_draw_of_a_round_and_the_end_of_the_run_tell_the_hash_of_the_state_that_they_are_made_of() -> None:
+    loop = Loop()
+    loop.run()
+    state, hashes, told = RunState(), [state_sha256(RunState())], []
+    for event in loop.log:
+        body = getattr(event, codec.kind_of(event))
+        if said := getattr(body, "state_sha256", ""):
+            told.append((codec.kind_of(event), event.round, event.step))
+            assert (said, body.state_version) == (hashes[body.based_on], STATE_VERSION)
+        evolve(state, event)
+        hashes.append(state_sha256(state))
+    assert told == [("paths_drawn", 0, 0), ("paths_drawn", 1, 0), ("run_finished", 2, 0)]
+
+
+def test_in_lockstep_no_slot_goes_on_while_another_waits_for_a_result() -> None:
+    """Of the slots that can go on together some have, and ask already: the others are decided on as they were."""
+    loop = Loop(settings=closed_loop.settings(bandit={"lockstep": True}))
+    loop.run(lambda state: 0 < len(state.ready) < state.open_slots)
+    assert 0 < len(loop.state.ready) < loop.state.open_slots
+    assert decide(loop.state, since=0) == []
 
 
 # ---- two bandits, restarts -------------------------------------------------------------------------------------
@@ -369,6 +391,7 @@ def test_rehearsal_asks_once_and_only_where_the_target_does_not_lose() -> None:
     loop.run()
     rehearsals = of_kind(loop, "rehearsal_answered")
     assert len(rehearsals) == 10
+    assert {body.leader for body in rehearsals} == {"a", "b", "c"}
     assert Counter(tuple(body.path) for body in rehearsals) == {("good", "s", "l"): 5, ("good", "s", "k"): 5}
     assert [body.rehearsal for body in of_kind(loop, "paths_drawn")].count(True) == 1
 
