@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,21 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from bohdi.doctor import machine
-from bohdi.doctor.ahead import Ahead, Lengths, ahead, at_most
+from bohdi.doctor import examination, machine
+from bohdi.doctor.ahead import SPROUTS_SHARED, Ahead, Lengths, ahead, at_most
 from bohdi.doctor.asked import Asked, asked_of, judges_of
 from bohdi.doctor.contexts import fits, rendered
 from bohdi.doctor.finding import gib
 from bohdi.doctor.folders import Looked, lora
 from bohdi.doctor.machine import Machine
+from bohdi.doctor.speed import Request, Speed, burst, requests_of
 from bohdi_common.core import budget
 from bohdi_common.core.state import Rules
 from bohdi_common.models.local import MAX_VERSIONS
-from bohdi_common.models.port import Message
+from bohdi_common.models.port import Endpoint, Message, ModelRef, Reply, Sampling
 from bohdi_common.runtime.config import Config, parse
 from services.training import forecast
+from tests.unit.script import Script
 from tests.unit.test_training_forecast import THREE_B
 
 GIB = 2**30
@@ -185,6 +188,48 @@ def test_a_training_by_passes_grows_with_the_pairs_and_what_was_rehearsed_and_re
     assert alone.training_tokens == (30 + 60) * 2 * (5 + 10 + 100)
     rehearsed = config(training=training, bandit=bandit | {"rehearsal_questions": 40})
     assert looked_ahead(rehearsed, around).training_tokens == 2 * alone.training_tokens
+
+
+def test_a_cap_that_the_run_may_reach_is_warned_of() -> None:
+    most = looked_ahead(config())
+    assert list(examination._caps(config(budget={"harvests": 60, "tokens": 10**9}), most)) == []
+    (found,) = examination._caps(config(budget={"harvests": 59, "tokens": 10**9}), most)
+    assert (found.level, found.what) == ("warn", "budget")
+    assert found.told.startswith("the whole run may want 60 harvests, and pauses at its cap of 59: ")
+
+
+def test_texts_are_likely_as_long_as_those_of_the_burst_on_average_and_else_as_long_as_they_may_be() -> None:
+    speeds = {"a": Speed(9.0, {"answer": 20.0, "question": 5.0}), "b": Speed(9.0, {"answer": 40.0, "verdict": 2.0})}
+    likely = examination._measured(replace(LENGTHS, around={"answer": 3.0}), speeds)
+    assert likely == Lengths(5.0, 30.0, LENGTHS.proposal, 2.0, {"answer": 3.0}, SPROUTS_SHARED)
+
+
+def test_a_request_itself_is_a_token_for_every_four_characters() -> None:
+    of = config()
+    (answer,) = (asked for asked in asked_of(of, of.target) if asked.kind == "answer")
+    assert examination._around(of)["answer"] == sum(len(m["content"]) for m in answer.messages) / 4
+
+
+async def test_a_burst_tells_the_tokens_of_a_second_and_of_each_kind_where_no_text_was_cut() -> None:
+    class Slow(Script):
+        async def complete(self, *asked: Any) -> Reply:
+            await asyncio.sleep(0.2)
+            return await super().complete(*asked)
+
+    models = Slow(lambda model, prompt: "whole" if prompt == "a?" else "cut off...")  # two tokens, either
+    asked = [
+        Request(kind, [{"role": "user", "content": f"{kind[0]}?"}], 64, 0.7, 0.9) for kind in ("answer", "verdict")
+    ]
+    found = await burst(models, ModelRef("m", endpoint=Endpoint(("http://x/v1",), "m")), asked, at_once=3)
+    assert (len(models.calls), found.lengths) == (6, {"answer": 2.0})
+    assert 6 / 0.2 < found.tokens_s <= 12 / 0.2
+    assert models.calls[0][2] == Sampling(64, 0.7, 0.9)
+
+
+def test_a_burst_asks_for_no_longer_texts_than_the_run_and_than_tell_of_the_speed() -> None:
+    of = config(harvest={"question_max_tokens": 50, "answer_max_tokens": 4000})
+    told = {request.kind: request.max_tokens for request in requests_of(of, of.sources[0])}
+    assert told == {"question": 50, "answer": 128, "verdict": of.judging.max_tokens}
 
 
 @pytest.mark.parametrize(("rank", "level"), [(16, "ok"), (64, "warn")])
