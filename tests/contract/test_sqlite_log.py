@@ -12,7 +12,7 @@ from bohdi_common.core.limits import RECORD_BYTES_MAX
 from bohdi_common.log import sqlite
 from bohdi_common.log.port import Done, LogError
 from bohdi_common.log.sqlite import SqliteLog
-from tests.contract.event_log_contract import EventLogContract, ids, record
+from tests.contract.event_log_contract import PROMPT_S, EventLogContract, ids, record
 
 
 class TestSqliteLog(EventLogContract):
@@ -58,8 +58,9 @@ class TestSqliteLog(EventLogContract):
     async def test_an_append_after_closing_is_refused(self, tmp_path: Path) -> None:
         log = await self.open(tmp_path)
         await log.close()
-        with pytest.raises(LogError, match="the log is closed"):
-            await log.append([record("a")])
+        for _ in range(sqlite.APPENDS_WAITING_MAX + 1):  # and takes no room from the next, which would wait for ever
+            with pytest.raises(LogError, match="the log is closed"):
+                await asyncio.wait_for(log.append([record("a")]), PROMPT_S)
 
     async def test_marks_below_the_cursor_take_no_room(self, log: SqliteLog) -> None:
         await log.append([record(str(i)) for i in range(50)])
