@@ -86,7 +86,7 @@ def ahead(
     """The whole run. `tokens_s`: completion tokens a second by model."""
     total = _Sum(lengths)
     harvests = config.bandit.rounds * config.bandit.steps * config.bandit.slots
-    rehearsals = config.bandit.rehearsal_questions if config.training.rehearsal_share else 0
+    rehearsals = config.bandit.rehearsal_questions  # whatever share of a training they will be
     for source in config.sources:
         asked = (harvests + rehearsals) / len(config.sources)
         total.ask(source.name, "question", asked, 0, config.harvest.question_samples * lengths.question)

@@ -107,11 +107,16 @@ class VersionStore:
         written.rename(final)
 
     def _settle(self, version: str, written: Path, manifest: bytes) -> None:
-        """The name is taken: fine when by the same content, of which `written` is then a copy too many."""
+        """The name is taken: fine when by the same content, of which `written` is then a copy too many, unless that
+        content was damaged since."""
         standing = self.path(version) / MANIFEST
         if not standing.is_file() or standing.read_bytes() != manifest:
             raise VersionExists(f"{self.path(version)}: other content has this name; a version is never overwritten")
-        shutil.rmtree(written)
+        if self.check(version):  # its files are not what they were: the copy is
+            shutil.rmtree(self.path(version))
+            self._rename(written, self.path(version))
+        else:
+            shutil.rmtree(written)
 
 
 def is_adapter(folder: Path) -> bool:

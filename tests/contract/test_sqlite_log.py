@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from bohdi_common.core.limits import RECORD_BYTES_MAX
 from bohdi_common.log import sqlite
-from bohdi_common.log.port import Done, LogError
+from bohdi_common.log.port import Done, LogBusy, LogError
 from bohdi_common.log.sqlite import SqliteLog
-from tests.contract.event_log_contract import EventLogContract, ids, record
+from bohdi_common.log.sqlite_file import integrity
+from tests.contract.event_log_contract import PROMPT_S, EventLogContract, ids, record
 
 
 class TestSqliteLog(EventLogContract):
@@ -58,8 +60,46 @@ class TestSqliteLog(EventLogContract):
     async def test_an_append_after_closing_is_refused(self, tmp_path: Path) -> None:
         log = await self.open(tmp_path)
         await log.close()
-        with pytest.raises(LogError, match="the log is closed"):
-            await log.append([record("a")])
+        for _ in range(sqlite.APPENDS_WAITING_MAX + 1):  # and takes no room from the next, which would wait for ever
+            with pytest.raises(LogError, match="the log is closed"):
+                await asyncio.wait_for(log.append([record("a")]), PROMPT_S)
+
+    async def test_after_the_disk_has_failed_nothing_more_is_taken(
+        self, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a failed fsync was to write may be lost, though a later one says that all is well."""
+
+        def failing(group: object) -> list[list[int]]:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+        with monkeypatch.context() as broken:
+            broken.setattr(log, "_commit", failing)
+            with pytest.raises(LogError, match="check the disk, then start again"):
+                await log.append([record("a")])
+        with pytest.raises(LogError, match="check the disk, then start again"):
+            await log.append([record("b")])
+        assert ids(log) == []
+
+    async def test_what_a_host_left_that_was_killed_while_it_made_the_log_is_in_nobodys_way(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "run.log.new").write_bytes(b"half of a file")
+        (tmp_path / "run.log.lock").write_text("99999999999")  # a longer pid than any
+        log = await self.open(tmp_path)
+        with pytest.raises(LogBusy, match=rf"the host with pid {os.getpid()} has this log open"):
+            await self.open(tmp_path)
+        await log.append([record("a")])
+        await log.close()
+
+    async def test_a_consumer_that_has_done_all_leaves_a_sound_log(self, tmp_path: Path) -> None:
+        log = await self.open(tmp_path)
+        await log.append([record("a")])
+        await log.append([], Done("judge", "facts", 0))
+        await log.close()
+        assert list(integrity(tmp_path / "run.log")) == []
+        await (await self.open(tmp_path)).close()
 
     async def test_marks_below_the_cursor_take_no_room(self, log: SqliteLog) -> None:
         await log.append([record(str(i)) for i in range(50)])

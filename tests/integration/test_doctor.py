@@ -20,7 +20,7 @@ from bohdi.doctor.examination import Examination
 from bohdi.doctor.finding import Finding
 from bohdi.microworld import WEIGHTS
 from bohdi_common.models.adapters import prepare_torch
-from bohdi_common.runtime.config import parse
+from bohdi_common.runtime.config import Config, parse
 from tests.integration.test_http_models import KEY, echo, gone, stub
 from tests.stub_server import Stub
 
@@ -28,11 +28,10 @@ TIMEOUT_S = 10.0
 CLI_S = 400
 
 
-async def examined(tmp_path: Path, url: str, timeout_s: float = TIMEOUT_S, **told: Any) -> list[Finding]:
-    """Of a run whose source and target are behind the server at `url`."""
-    prepare_torch()
+def config_of(url: str, **told: Any) -> Config:
+    """A run whose source and target are behind the server at `url`."""
     behind = {"adapter": "http", "urls": [url], "served_name": "stub"} | told
-    config = parse(
+    return parse(
         {
             "name": "x",
             "prompts": "micro-v1",
@@ -43,8 +42,12 @@ async def examined(tmp_path: Path, url: str, timeout_s: float = TIMEOUT_S, **tol
         },
         "x.yaml",
     )
+
+
+async def examined(tmp_path: Path, url: str, timeout_s: float = TIMEOUT_S, **told: Any) -> list[Finding]:
+    prepare_torch()
     findings: list[Finding] = []
-    await Examination(config, tmp_path, tmp_path, timeout_s, findings.append).whole(calls=True)
+    await Examination(config_of(url, **told), tmp_path, tmp_path, timeout_s, findings.append).whole(calls=True)
     return findings
 
 
@@ -66,6 +69,19 @@ async def test_servers_that_answer_are_measured_and_nothing_fails(tmp_path: Path
     assert told["context of source"].startswith("tokens with the reply, of 4096: proposal ")
     assert "tokens/s" in told["speed of source"]
     assert {"LoRA", "folder of target", "memory of the training", "disk", "speed of the training"} <= told.keys()
+
+
+async def test_the_forecast_as_measured_is_below_that_at_most_and_a_burst_is_as_large_as_the_server_takes(
+    tmp_path: Path,
+) -> None:
+    prepare_torch()
+    findings: list[Finding] = []
+    async with Stub(echo, context=4096).serving() as url:
+        looked = Examination(config_of(url, concurrency=2), tmp_path, tmp_path, TIMEOUT_S, findings.append)
+        most, about = await looked.whole(calls=True)
+    assert about is not None and about.calls < most.calls
+    assert 0 < about.spent["hours"] < most.spent["hours"]
+    assert ", 8 requests at once; " in next(f.told for f in findings if f.what == "speed of source")
 
 
 async def test_a_wrong_key_is_named_by_its_variable_and_not_shown(

@@ -201,20 +201,38 @@ async def test_what_passes_is_asked_again(fault: str) -> None:
 async def test_fewer_completions_than_asked_for_are_made_up() -> None:
     server = stub(faults=deque(["fewer"]))
     async with server.serving() as url, opened() as models:
-        assert len((await ask(models, ref(url))).completions) == 3
+        reply = await ask(models, ref(url))
+    assert (len(reply.completions), reply.prompt_tokens) == (3, 2)  # of both requests
     assert [request["n"] for request in server.requests] == [3, 2]
+
+
+async def test_more_completions_than_asked_for_are_left() -> None:
+    async with stub(faults=deque(["more"])).serving() as url, opened() as models:
+        assert len((await ask(models, ref(url))).completions) == 3
+
+
+async def test_tokens_that_are_told_together_are_shared_out_to_the_last() -> None:
+    async def say(model: str, messages: list[dict[str, str]], body: dict[str, Any]) -> list[str]:
+        return ["one two three four", "one two", "one two"]
+
+    async with Stub(say).serving() as url, opened() as models:
+        reply = await ask(models, ref(url))
+    assert [completion.completion_tokens for completion in reply.completions] == [3, 3, 2]
 
 
 @pytest.mark.parametrize(
     ("fault", "error", "told"),
     [
         ("400", ModelBlocked, "Error code: 400 - a fault of 400 on demand"),
+        ("422", ModelBlocked, "Error code: 422 - a fault of 422 on demand"),
         ("401", ModelBlocked, "refused the key: check THE_KEY"),
+        ("403", ModelBlocked, "refused the key: check THE_KEY"),
         ("404", ModelBlocked, "no model 'stub' there: check served_name"),
         ("html", ModelBlocked, "no chat completion: check that the URL"),
         ("half", ModelUnavailable, "."),
         ("none", ModelUnavailable, "no chat completion"),
         ("abort", ModelUnavailable, r"broken off by the server \(abort\)"),
+        ("error", ModelUnavailable, r"broken off by the server \(error\)"),
         ("slow", ModelUnavailable, "no answer in time"),
     ],
 )
@@ -275,6 +293,69 @@ async def test_a_server_that_keeps_failing_is_left_alone_for_a_while_and_then_as
     await models.close()
 
 
+async def fails(models: HttpModels, url: str, times: int = 1) -> None:
+    for _ in range(times):
+        with pytest.raises(ModelUnavailable):
+            await ask(models, ref(url))
+
+
+async def test_the_pause_doubles_up_to_two_minutes_and_begins_anew_after_an_answer() -> None:
+    now_s = 0.0
+    server = stub(share=1.0, befall=("none",))
+    models = HttpModels(no_versions, {}, clock_s=lambda: now_s)
+    async with server.serving() as url:
+        await fails(models, url, 5)
+        for pause_s in (5, 10, 20, 40, 80, 120, 120):
+            asked = server.calls["stub"]
+            now_s += pause_s - 0.1
+            await fails(models, url)
+            assert server.calls["stub"] == asked
+            now_s += 0.1
+            await fails(models, url)
+            assert server.calls["stub"] > asked
+        now_s, server.share = now_s + 120, 0.0
+        await ask(models, ref(url))
+        server.share = 1.0
+        await fails(models, url, 5)
+        now_s, server.share = now_s + 5, 0.0
+        await ask(models, ref(url))
+    await models.close()
+
+
+@pytest.mark.parametrize(("fault", "told"), [("429", "429"), ("400", "400"), ("404", "no model"), ("401", "key")])
+async def test_a_server_that_refuses_is_there_and_not_left_alone(fault: str, told: str) -> None:
+    server = stub(share=1.0, befall=(fault,), retry_after="0.001")
+    async with server.serving() as url, opened() as models:
+        for _ in range(7):
+            with pytest.raises(ModelUnavailable, match=told):
+                await ask(models, ref(url))
+        server.share = 0.0
+        await ask(models, ref(url))
+
+
+async def test_only_failures_in_a_row_count() -> None:
+    server = stub(faults=deque([*["none"] * 16, "", *["none"] * 16]))  # four requests fail, each asked four times
+    async with server.serving() as url, opened() as models:
+        await fails(models, url, 4)
+        await ask(models, ref(url))
+        await fails(models, url, 4)
+        await ask(models, ref(url))
+
+
+async def test_one_server_is_asked_with_the_key_of_each_model() -> None:
+    async with stub(key=KEY).serving() as url, opened(WRONG="sk-wrong", RIGHT=KEY) as models:
+        with pytest.raises(ModelBlocked, match="refused the key: check WRONG"):
+            await ask(models, ref(url, key_env="WRONG"))
+        assert (await ask(models, ref(url, key_env="RIGHT"))).completions
+
+
+async def test_a_long_complaint_is_cut() -> None:
+    async with stub(refuses="x" * 10_000).serving() as url, opened() as models:
+        with pytest.raises(ModelBlocked) as raised:
+            await ask(models, ref(url))
+    assert len(str(raised.value)) < 400
+
+
 async def test_of_two_servers_the_one_that_works_answers_all() -> None:
     broken, whole = stub(share=1.0, befall=("half",)), stub()
     async with broken.serving() as first, whole.serving() as second, opened() as models:
@@ -300,6 +381,26 @@ async def test_never_more_requests_are_in_flight_than_the_endpoint_takes() -> No
         await asyncio.gather(*(ask(models, ref(one, other, concurrency=4)) for _ in range(60)))
     assert first.most_at_once == second.most_at_once == 4
     assert abs(first.calls["stub"] - second.calls["stub"]) <= 12
+
+
+async def test_what_waits_for_its_turn_at_the_end_is_not_asked_any_more() -> None:
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(model: str, messages: list[dict[str, str]], body: dict[str, Any]) -> list[str]:
+        began.set()
+        await goes_on.wait()
+        return await echo(model, messages, body)
+
+    server = Stub(wait)
+    async with server.serving() as url:
+        models = HttpModels(no_versions, {})
+        first, second = (asyncio.create_task(ask(models, ref(url, concurrency=1))) for _ in range(2))
+        await began.wait()
+        await models.close()
+        goes_on.set()
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+    assert "the models behind HTTP are closed" in str(outcomes[1])
+    assert server.calls["stub"] == 1
 
 
 async def test_after_the_end_nothing_is_asked() -> None:

@@ -329,6 +329,7 @@ TAMPERINGS = {
         "the done mark 9 of 'judge' on topic 'facts' is not",
     ),
     "table removed": (["DROP TABLE marks"], "its tables are not those of format 2"),
+    "table added": (["CREATE TABLE more (x)"], "its tables are not those of format 2"),
 }
 
 

@@ -31,9 +31,9 @@ HARMLESS = frozenset({"slow", "more"})  # a caller has its answer all the same; 
 class Stub:
     """`faults`: what befalls the next calls, one each, "" for nothing; after them a `share` of the calls, one of
     `befall` by the seed. A fault is a status, or `cut` (the connection), `html`, `half` (of the JSON), `none`, `fewer`
-    or `more` (completions than asked for), `slow`, `abort` (the answer ends early). `key`: what callers must bring, if
-    anything. `dev`: as under VLLM_SERVER_DEV_MODE=1, with endpoints that change the weights (`say` sees their folder in
-    `weights`) and a prefix cache, which keeps whole answers."""
+    or `more` (completions than asked for), `slow`, `abort` or `error` (the answer ends early). `key`: what callers must
+    bring, if anything. `dev`: as under VLLM_SERVER_DEV_MODE=1, with endpoints that change the weights (`say` sees their
+    folder in `weights`) and a prefix cache, which keeps whole answers."""
 
     say: Say
     key: str = ""
@@ -199,7 +199,7 @@ class Stub:
         fault = self._fault()
         if fault == "slow":
             await asyncio.sleep(self.slow_s)
-        if fault in ("500", "429", "400", "401", "404"):
+        if fault.isdecimal():
             headers = {"Retry-After": self.retry_after} if fault == "429" else {}
             return _error(int(fault), f"a fault of {fault} on demand", headers)
         if fault == "html":
@@ -210,8 +210,9 @@ class Stub:
             return web.Response()
         texts = await self._said(body)
         completion = _completion(body, _so_many(texts, fault))
-        if fault == "abort" or len(texts) < body.get("n", 1):
-            completion["choices"] = [{**choice, "finish_reason": "abort"} for choice in completion["choices"]]
+        if fault in ("abort", "error") or len(texts) < body.get("n", 1):
+            end = fault if fault == "error" else "abort"
+            completion["choices"] = [{**choice, "finish_reason": end} for choice in completion["choices"]]
         given = web.json_response(completion)
         if fault == "half":
             return web.Response(text=given.text[: len(given.text or "") // 2], content_type="application/json")

@@ -11,6 +11,7 @@ from bohdi_common.core.state import RunState, canonical, restored
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunStarted
 from tests import closed_loop
+from tests.closed_loop import Loop, World
 
 
 def started(**caps: float) -> RunState:
@@ -62,6 +63,15 @@ def test_hours_are_those_of_work_not_of_the_time_between_a_stop_and_its_resume()
 def test_a_run_pauses_at_its_cap_and_says_which(caps: dict[str, float], reason: str) -> None:
     state = spent(started(**caps), 1_801_000_000, a=(0, 100))
     assert pauses(state) == ([reason] if reason else [])
+
+
+def test_a_harvest_without_a_verdict_was_paid_for_and_counts_as_one() -> None:
+    rules = {"grow": False, "slots": 6, "leaf_failures": 99}
+    settings = closed_loop.settings(bandit=rules, budget={"harvests": 6})
+    world = World(verdict=lambda request: request.slot % 2 == 0)
+    state = Loop(world, settings, domains=[("m", "s", "l")]).run()
+    assert (state.counts["harvests"], state.counts["no_verdict"], state.step) == (3, 3, 1)
+    assert state.paused == "the budget of 6 harvests is spent (6): resume with a larger one"
 
 
 def test_what_was_asked_before_the_cap_is_waited_for_and_nothing_more_is_asked() -> None:

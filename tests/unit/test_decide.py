@@ -2,16 +2,17 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bohdi_common.core.decide import decide
+from bohdi_common.core.decide import decide, target_holds
 from bohdi_common.core.evolve import evolve
-from bohdi_common.core.state import Failure, RunState, Waits, canonical
-from bohdi_common.core.tree import ROOT
+from bohdi_common.core.state import STATE_VERSION, Failure, RunState, Waits, canonical, state_sha256
+from bohdi_common.core.tree import ROOT, Tree
 from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from tests import closed_loop
@@ -118,6 +119,28 @@ def test_another_seed_makes_another_run() -> None:
     one.run()
     other.run()
     assert story(one) != story(other)
+
+
+def test_the_first_draw_of_a_round_and_the_end_of_the_run_tell_the_hash_of_the_state_that_they_are_made_of() -> None:
+    loop = Loop()
+    loop.run()
+    state, hashes, told = RunState(), [state_sha256(RunState())], []
+    for event in loop.log:
+        body = getattr(event, codec.kind_of(event))
+        if said := getattr(body, "state_sha256", ""):
+            told.append((codec.kind_of(event), event.round, event.step))
+            assert (said, body.state_version) == (hashes[body.based_on], STATE_VERSION)
+        evolve(state, event)
+        hashes.append(state_sha256(state))
+    assert told == [("paths_drawn", 0, 0), ("paths_drawn", 1, 0), ("run_finished", 2, 0)]
+
+
+def test_in_lockstep_no_slot_goes_on_while_another_waits_for_a_result() -> None:
+    """Of the slots that can go on together some have, and ask already: the others are decided on as they were."""
+    loop = Loop(settings=closed_loop.settings(bandit={"lockstep": True}))
+    loop.run(lambda state: 0 < len(state.ready) < state.open_slots)
+    assert 0 < len(loop.state.ready) < loop.state.open_slots
+    assert decide(loop.state, since=0) == []
 
 
 # ---- two bandits, restarts -------------------------------------------------------------------------------------
@@ -368,8 +391,50 @@ def test_rehearsal_asks_once_and_only_where_the_target_does_not_lose() -> None:
     loop.run()
     rehearsals = of_kind(loop, "rehearsal_answered")
     assert len(rehearsals) == 10
+    assert {body.leader for body in rehearsals} == {"a", "b", "c"}
     assert Counter(tuple(body.path) for body in rehearsals) == {("good", "s", "l"): 5, ("good", "s", "k"): 5}
     assert [body.rehearsal for body in of_kind(loop, "paths_drawn")].count(True) == 1
+
+
+def held(below: float = 0.4, **rewards: list[int]) -> bool:
+    """Whether the target holds m/s/l, after these rewards of it, of m/s/k (beside it) and of m/t/k (under m only)."""
+    tree = Tree(4)
+    tree.plant(False)
+    main = tree.add(ROOT, "m", False)
+    secondary = tree.add(main, "s", False)
+    leaf, beside = (tree.add(secondary, name, False) for name in "lk")
+    apart = tree.add(tree.add(main, "t", False), "k", False)
+    for node, name in ((leaf, "of_it"), (beside, "beside"), (apart, "apart")):
+        for r in rewards.get(name, []):
+            tree.reward(node, r)
+    return target_holds(tree, leaf, below)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "holds"),
+    [
+        ({"of_it": [0, 0], "beside": [1] * 9}, True),  # two rewards of its own are enough
+        ({"of_it": [1, 1], "beside": [0] * 9}, False),
+        ({"of_it": [1], "beside": [0] * 9}, True),  # one is not: its secondary domain says
+        ({"of_it": [0], "beside": [1] * 9}, False),
+        ({"of_it": [0], "apart": [0]}, True),  # nor is one of that: its main domain says
+        ({"of_it": [0], "apart": [1] * 9}, False),
+        ({"of_it": [0]}, False),  # nowhere are there two
+        ({"apart": [0] * 9}, False),  # where nobody ever judged nothing is known
+        ({"of_it": [1, 0, 0]}, False),  # 0.4 is not below 0.4
+    ],
+)
+def test_the_target_holds_a_leaf_by_the_deepest_node_with_two_rewards(
+    rewards: dict[str, list[int]], holds: bool
+) -> None:
+    assert held(**rewards) == holds
+
+
+def test_a_leaf_that_was_closed_is_not_rehearsed() -> None:
+    loop = known_good(bandit={"leaf_failures": 1, "slots": 40, "steps": 2})
+    loop.world = replace(loop.world, verdict=lambda asked: (asked.step, asked.harvest_requested.path[2]) != (1, "k"))
+    loop.run()
+    assert {body.path[2] for body in of_kind(loop, "rehearsal_answered")} == {"l"}
 
 
 def test_without_a_leaf_that_the_target_holds_nothing_is_rehearsed() -> None:
@@ -420,6 +485,12 @@ def test_a_training_is_bounded() -> None:
     loop = known_good(training={"passes": 50.0, "max_examples": 70})
     loop.run()
     assert [len(body.samples) for body in of_kind(loop, "training_drawn")] == [70, 70]
+
+
+def test_with_a_ramp_trainings_grow_by_round_and_are_as_many_examples_together() -> None:
+    loop = known_good(training={"passes": 0.0, "examples": 60, "ramp": True, "max_examples": 80}, bandit={"rounds": 3})
+    loop.run()
+    assert [len(body.samples) for body in of_kind(loop, "training_drawn")] == [30, 60, 80]  # the last is bounded
 
 
 def test_each_training_goes_on_from_the_version_before_it() -> None:

@@ -127,6 +127,28 @@ def test_no_open_arm_is_said_so() -> None:
         draws.draw_from_root(tree, 1, draws.generator(9), 2, explore=True)
 
 
+def test_a_start_without_an_open_arm_is_said_so_beside_one_that_has_some() -> None:
+    tree = tree_of((2, 1, 1))
+    tree.close(tree.leaves()[0])
+    with pytest.raises(draws.NoOpenArm):
+        draws.draw_arms(tree, np.array(tree.children(ROOT)), draws.generator(9), 2, explore=True)
+
+
+class Even:
+    """A generator by which all arms score alike."""
+
+    def standard_exponential(self, size: int) -> NDArray[np.float64]:
+        return np.ones(size)
+
+
+def test_of_arms_that_score_alike_the_first_of_each_node_is_drawn() -> None:
+    tree = tree_of((3, 2, 2))
+    even: Any = Even()
+    ends = draws.draw_arms(tree, np.array(tree.children(ROOT)), even, 0, explore=True)
+    firsts = [tree.children(tree.children(main)[0])[0] for main in tree.children(ROOT)]
+    assert ends.tolist() == firsts
+
+
 def test_the_same_place_gives_the_same_draws_whatever_was_drawn_elsewhere() -> None:
     tree = tree_of((5, 5, 5))
     alone = draws.draw_from_root(tree, 30, draws.generator(7, 1, 2), 2, explore=True)

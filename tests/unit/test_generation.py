@@ -40,6 +40,7 @@ async def test_the_leader_asks_and_the_target_and_all_sources_answer() -> None:
     ]  # fmt: skip
     assert models.calls[0][0] == ModelRef("b", path="b")
     assert models.calls[1][0] == ModelRef("target", "r2", "run", "target")
+    assert {call[0].asked_by for call in models.calls} == {"run"}  # whose turns they take
     assert models.calls[0][1][-1]["content"] == "Ask: Science > Physics > Optics"
 
 
@@ -247,6 +248,12 @@ async def test_near_duplicates_pass_where_the_gate_is_off() -> None:
 
 
 DECLINED = "I'm sorry, but I can't help with that."
+
+
+async def test_an_answer_that_two_gates_refuse_is_refused_by_the_first() -> None:
+    declined = "Es tut mir leid, aber ich kann dabei nicht helfen."
+    result, _ = await outcome(asks_and_says(a=declined), {"drop_refusals": True, "languages": ["en"]})
+    assert [(r.model, r.gate) for r in result.answers_written.refused] == [("a", "refusal")]
 
 
 async def test_an_answer_that_declines_takes_no_part_where_the_gate_is_on() -> None:

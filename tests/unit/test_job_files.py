@@ -107,12 +107,20 @@ def test_what_the_training_raised_is_raised_where_the_result_is_read(folder: Job
     assert getattr(raised.value, "base", None) == getattr(error, "base", None)
 
 
+def stopped(job: FineTuning) -> FineTuned:
+    raise TrainingStopped("stopped after 3 of 9 steps")
+
+
 @pytest.mark.parametrize(("error", "again"), [(TrainingDiverged("nan"), False), (OSError("disk full"), True)], ids=repr)
 def test_only_what_may_go_better_is_tried_again(folder: JobFolder, error: Exception, again: bool) -> None:
     with pytest.raises(type(error)):
         performed(folder, error)
     assert folder.is_done() is not again
     if again:
+        assert folder.is_there()
+        with pytest.raises(TrainingStopped):
+            folder.perform(stopped, lambda: True, lambda step, loss: None)
+        assert not folder.is_there()  # what went before is forgotten when another attempt begins
         assert performed(folder).steps == 1
     else:
         with pytest.raises(TrainingDiverged):
@@ -140,6 +148,9 @@ def test_a_training_past_its_bound_fails_and_one_that_is_stopped_does_not(folder
     folder.perform(asks, lambda: False, lambda step, loss: None)
     with pytest.raises(LaunchFailed, match=r"after 3 of 9 steps: not done within 0 s; raise training\.timeout_s"):
         folder.result()
+    folder.write(replace(NONE, base=tmp_path, root=tmp_path, out=folder.out))  # without a bound
+    folder.perform(asks, lambda: False, lambda step, loss: None)
+    assert folder.result().steps == 9
 
 
 def test_steps_are_read_as_they_come_and_anew_when_another_attempt_begins(folder: JobFolder) -> None:
@@ -149,5 +160,6 @@ def test_steps_are_read_as_they_come_and_anew_when_another_attempt_begins(folder
     assert steps == [(1, 2.5), (2, 2.0)]
     file.write_text("[1, 2.5]\n[2, 2.0]\n[3, 1.5]\n")
     assert folder.progress(read_to) == ([(3, 1.5)], file.stat().st_size)
+    assert folder.progress(file.stat().st_size) == ([], file.stat().st_size)
     file.write_text("[2, 2.0]\n")
     assert folder.progress(read_to) == ([(2, 2.0)], file.stat().st_size)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bohdi_common.events.events_pb2 import Event
-from bohdi_common.models.port import ModelBlocked, ModelUnavailable
+from bohdi_common.models.port import ModelBlocked, ModelRefused, ModelUnavailable
 from services.judging.handler import Judging
 from tests.unit.script import Says, Script, request
 
@@ -27,7 +27,7 @@ async def outcome(
     given = ANSWERS if answers is None else answers
     body: dict[str, Any] = {
         "path": ["Science", "Physics", "Optics"], "question": "2 + 2?", "leader": "b", "target_version": "r2",
-        "prompts": "micro-v1", "question_prompt_tokens": 9,
+        "prompts": "micro-v1", "question_prompt_tokens": 9, "question_completion_tokens": 5,
         "answers": [
             {"model": model, "failed": "empty"} if text is None else {"model": model, "text": text}
             for model, text in given.items()
@@ -56,7 +56,7 @@ async def test_the_event_says_all_that_training_and_provenance_need() -> None:
     body = result.harvest_judged
     assert (body.question, body.leader, body.target_version, body.prompts) == ("2 + 2?", "b", "r2", "micro-v1")
     assert [(answer.model, answer.text) for answer in body.answers] == list(ANSWERS.items())
-    assert body.question_prompt_tokens == 9
+    assert (body.question_prompt_tokens, body.question_completion_tokens) == (9, 5)
     assert len(body.verdicts) == 6
     assert all(
         verdict.reply == "six" and verdict.choice == 2 and verdict.prompt_tokens == 3 for verdict in body.verdicts
@@ -134,13 +134,14 @@ async def test_a_judge_that_is_away_takes_no_part() -> None:
     assert result.harvest_judged.counted
 
 
-async def test_a_judge_that_a_person_must_mend_is_not_left_out() -> None:
+@pytest.mark.parametrize("error", [ModelBlocked("the key is wrong"), ModelRefused("too long"), ValueError("a bug")])
+async def test_a_judge_that_fails_in_another_way_is_not_left_out(error: Exception) -> None:
     def says(judge: str, prompt: str) -> str:
         if judge == "a":
-            raise ModelBlocked("the key is wrong")
+            raise error
         return "six"
 
-    with pytest.raises(ModelBlocked, match="the key is wrong"):
+    with pytest.raises(type(error), match=str(error)):
         await outcome(says)
 
 
@@ -221,6 +222,26 @@ async def test_votes_for_ones_own_answer_can_be_left_out() -> None:
     assert {v.judge for v in result.harvest_judged.verdicts if v.counted} == {"c"}
 
 
+async def test_ones_own_answer_is_known_by_another_that_says_the_same() -> None:
+    answers: dict[str, str | None] = {"target": "four", "a": "five", "b": "five", "c": "six"}
+    for judge, left_out in (("a", True), ("b", True), ("c", False)):
+        alone = {"mode": "judge", "judge": judge, "without_own_votes": True}
+        result, _ = await outcome(lambda judge, prompt: "five", answers, alone)
+        assert result.harvest_judged.counted != left_out
+
+
+async def test_what_judges_are_asked_takes_its_turns_with_what_other_runs_ask() -> None:
+    _, models = await outcome(lambda judge, prompt: "six", judging={"mode": "panel", "judges": JUDGES[:1]})
+    assert {call[0].asked_by for call in models.calls} == {"run"}
+
+
+async def test_a_log_of_before_there_were_several_verdicts_is_judged_once() -> None:
+    event = request("answers_written", {"answers": [{"model": m, "text": t} for m, t in ANSWERS.items()]})
+    event.answers_written.settings.judging.verdicts = 0
+    (result,) = await Judging(Script(lambda judge, prompt: "six"), clock=lambda: 7).handle(event)
+    assert (result.harvest_judged.best, len(result.harvest_judged.verdicts)) == (2, 6)
+
+
 def says_in_words(reply: str) -> Says:
     """A judge of the chat prompts: the number of an answer, `none` or `unsure`."""
 
@@ -239,6 +260,14 @@ async def test_none_of_them_is_right_is_an_outcome_without_reward_or_pair() -> N
     assert (body.none_right, body.counted, body.best, body.reward) == (True, False, -1, 0)
     assert all(verdict.none_right and verdict.choice == -1 for verdict in body.verdicts)
     assert [verdict.counted for verdict in body.verdicts] == [True, False] * 3
+
+
+async def test_none_of_them_is_perfect_and_yet_one_is_best_is_a_vote_for_that_one() -> None:
+    number = says_in_words("six")
+    result, _ = await outcome(lambda judge, prompt: f'None.\n{{"best": {number(judge, prompt)}}}', prompts="chat-v2")
+    body = result.harvest_judged
+    assert (body.none_right, body.counted, body.best) == (False, True, 2)
+    assert not any(verdict.none_right for verdict in body.verdicts)
 
 
 @pytest.mark.parametrize(("reply", "prompts"), [("unsure", "chat-v2"), ("none", "chat-v1"), ("none", "micro-v1")])

@@ -14,6 +14,7 @@ texts = st.text(st.characters(codec="utf-8", categories=["L", "N", "Zs", "Cc", "
     [
         "C++", "C#", "DNA", ".NET", "R", "3D Printing", "AT&T v. Mobility", "Poincaré's conjecture", "الجبر الخطي",
         "कृत्रिम बुद्धिमत्ता", "量子力学", "Квантовая механика", "נוירולוגיה", "ปรัชญา", "می‌خواهم",
+        "2.5D Graphics", "-omics", "a" * names.MAX_NAME_CHARS,
     ],
 )  # fmt: skip
 def test_a_name_of_any_script_is_taken(name: str) -> None:
@@ -36,10 +37,16 @@ def test_a_name_of_any_script_is_taken(name: str) -> None:
         ("# Physics", "markup"),
         ("12. Physics", "markup"),
         ("(3) Physics", "markup"),
+        ("128. Physics", "markup"),
         ("?!", "no letter"),
         ("unk", "reserved"),
         ("R O O T", "reserved"),
-        ("Physics is the study of matter.", "sentence"),
+        ("None", "reserved"),
+        ("Other", "reserved"),
+        ("OTHERS", "reserved"),
+        ("misc", "reserved"),
+        ("Miscellaneous", "reserved"),
+        *((f"Physics{end}", "sentence") for end in ".:;,?!"),
     ],
 )
 def test_what_cannot_name_a_domain_is_refused_with_the_reason(name: str, why: str) -> None:
@@ -57,6 +64,7 @@ def test_what_cannot_name_a_domain_is_refused_with_the_reason(name: str, why: st
         ("Poincare\u0301", "Poincaré"),
         ("می‌خواهم", "میخواهم"),
         ("DNA", "Dna"),
+        ("ΐ", "ΐ".upper()),  # three signs, which fold to another form than the one sign does
     ],
 )
 def test_case_space_and_form_do_not_make_another_name(one: str, other: str) -> None:

@@ -99,10 +99,20 @@ def naive_benjamini_hochberg(p_values: list[float], rate: float) -> list[bool]:
     return [bool(passing) and p <= max(passing) for p in p_values]
 
 
-@given(st.lists(st.floats(0, 1), max_size=40), st.sampled_from([0.01, 0.05, 0.2, 0.5]))
+rates = st.sampled_from([0.01, 0.05, 0.2, 0.5])
+# Of any size, and many near a rate or a rank's part of it, where the order of the p-values decides.
+p_lists = st.lists(st.floats(0, 1) | rates | st.integers(0, 50).map(lambda n: n / 200), max_size=40)
+
+
+@given(p_lists, rates)
 def test_benjamini_hochberg_rejects_as_its_definition_says(p_values: list[float], rate: float) -> None:
     found = swblrt.benjamini_hochberg(np.array(p_values), rate).tolist()
     assert found == naive_benjamini_hochberg(p_values, rate)
+
+
+def test_the_papers_form_rejects_each_p_value_below_the_threshold_and_not_the_threshold_itself() -> None:
+    p_value = np.array([0.05, 0.049, 0.3, 0.001])
+    assert swblrt.rejected(p_value, "paper", 0.05).tolist() == [1, 3]
 
 
 # ---- the sweep -------------------------------------------------------------------------------------------------

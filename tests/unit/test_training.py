@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,14 +15,17 @@ from hypothesis import strategies as st
 from bohdi_common.core.held_back import is_held_back
 from bohdi_common.core.state import Failure
 from bohdi_common.events import events_pb2 as pb
+from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.sqlite import SqliteLog
+from bohdi_common.models.port import ModelBlocked
 from bohdi_common.models.versions import MANIFEST, VersionStore
 from bohdi_common.runtime.shell import record_of
 from services.training.handler import Training
+from services.training.held_back import check
 from services.training.job import Checkpointing, FineTuned, FineTuning, Masked, TrainingRegressed
 from services.training.job_files import JobFolder
 from services.training.lessons import Lessons, lessons_of
-from services.training.samples import Sample, Samples, sample_of, worse_answer
+from services.training.samples import MissingSample, Sample, Samples, sample_of, worse_answer
 from tests.unit.script import Script, request
 
 RUN = "run"
@@ -76,6 +80,41 @@ def test_an_answer_that_took_no_part_is_not_the_worse_one() -> None:
     assert worse_answer(harvest) == "no"
 
 
+def test_only_the_votes_that_count_tell_which_answer_is_worse() -> None:
+    harvest = judged("yes", "no", "never", best=0, votes=(0, 1))
+    harvest.verdicts.extend(pb.Verdict(choice=2) for _ in range(3))  # said in one order and unsaid in the other
+    assert worse_answer(harvest) == "never"
+
+
+def test_a_harvest_without_a_verdict_is_no_sample() -> None:
+    undecided = pb.HarvestJudged(answers=[pb.Answer(text="no"), pb.Answer(text="yes")], best=-1)
+    for fact in (pb.Event(event_id="x", harvest_judged=undecided), pb.Event(event_id="x", harvest_failed={})):
+        with pytest.raises(MissingSample, match="event x is no sample"):
+            sample_of(fact)
+
+
+async def test_a_sample_is_found_by_its_place_among_the_events_of_its_run(tmp_path: Path) -> None:
+    log = SqliteLog.open(tmp_path / "log", create=True)
+    samples = Samples(lambda _: log)
+
+    async def add(*of: str) -> None:
+        for run_id in of:
+            n = log.end(FEEDBACK.name)
+            body = judged("no", f"{run_id} {n}")
+            event = pb.Event(event_id=f"{run_id} {n}", run_id=run_id, producer="judging", harvest_judged=body)
+            event.schema_version = 1
+            await log.append([record_of(event)])
+
+    await add("other", "run", "other", "other", "run")
+    assert {n: found.answer for n, found in samples.fetch("run", [0, 1]).items()} == {0: "run 1", 1: "run 4"}
+    with pytest.raises(MissingSample, match="run run has no event 2"):
+        samples.fetch("run", [1, 2])
+    await add("other", "run")
+    assert {n: found.answer for n, found in samples.fetch("run", [2]).items()} == {2: "run 6"}
+    assert {n: found.answer for n, found in samples.fetch("other", [3]).items()} == {3: "other 5"}
+    await log.close()
+
+
 # ---- what is held back -----------------------------------------------------------------------------------------
 
 
@@ -92,6 +131,12 @@ def test_about_the_share_is_held_back_and_other_samples_in_another_run(share: fl
     held = {sequence for sequence in range(4000) if is_held_back(RUN, sequence, share)}
     assert len(held) / 4000 == pytest.approx(share, abs=0.03)
     assert held != {sequence for sequence in range(4000) if is_held_back("another", sequence, share)}
+
+
+def test_the_loss_on_what_is_held_back_may_rise_by_the_share_that_is_allowed_and_no_more() -> None:
+    check(9, base=0.5, new=0.54, rise=0.1)
+    with pytest.raises(TrainingRegressed):
+        check(9, base=0.5, new=0.56, rise=0.1)
 
 
 # ---- lessons ---------------------------------------------------------------------------------------------------
@@ -154,13 +199,16 @@ async def outcome(tmp_path: Path) -> AsyncIterator[Outcome]:
     versions = VersionStore(tmp_path / "versions")
 
     async def handled(
-        fine_tune: Callable[[FineTuning], FineTuned], models: Script | None = None, **training: Any
+        fine_tune: Callable[[FineTuning], FineTuned],
+        models: Script | None = None,
+        asks: dict[str, Any] | None = None,
+        **training: Any,
     ) -> pb.Event:
         service = Training(
             models or Script(lambda model, prompt: "it speaks"),
             Samples(lambda _: log),
             lambda _: versions,
-            lambda _: tmp_path,
+            lambda model: tmp_path / model.version,
             fine_tune,
             clock=lambda: 7,
         )
@@ -169,7 +217,7 @@ async def outcome(tmp_path: Path) -> AsyncIterator[Outcome]:
             {"samples": [2, 0, 1, 3, 2], "version": "r1", "base_version": "base"},
             training=training,
         )
-        asked.training_requested.request_hash = "ab"
+        asked.training_requested.MergeFrom(pb.TrainingRequested(**{"request_hash": "ab", **(asks or {})}))
         (event,) = await service.handle(asked)
         return event
 
@@ -212,6 +260,13 @@ async def test_a_training_that_failed_says_how_it_was_launched_and_leaves_nothin
     assert list((tmp_path / "versions").iterdir()) == []
 
 
+async def test_a_long_reason_is_told_by_its_beginning(outcome: Outcome) -> None:
+    def breaks(job: FineTuning) -> FineTuned:
+        raise ValueError("x" * 10_000)
+
+    assert (await outcome(breaks)).training_failed.reason == "x" * 500
+
+
 async def test_a_training_that_was_done_before_a_kill_is_not_done_again(outcome: Outcome, tmp_path: Path) -> None:
     def dies(job: FineTuning) -> FineTuned:
         raise KeyboardInterrupt
@@ -222,6 +277,59 @@ async def test_a_training_that_was_done_before_a_kill_is_not_done_again(outcome:
         await outcome(dies)
     first.perform(lambda job: jobs.append(job) or written(job), lambda: False, lambda step, loss: None)
     assert (await outcome(dies)).target_promoted.steps == 3 and len(jobs) == 1
+
+
+def never(job: FineTuning) -> FineTuned:
+    raise AssertionError("it was trained again")
+
+
+async def test_a_version_that_stands_whole_for_the_request_is_not_made_again(outcome: Outcome, tmp_path: Path) -> None:
+    """Killed between the publishing and the event, with the job's folder left as a killed process leaves it."""
+    first = (await outcome(written)).target_promoted
+    (tmp_path / "versions" / ".job-r1-ab").mkdir()
+    assert (await outcome(never)).target_promoted == first
+    assert [path.name for path in (tmp_path / "versions").iterdir()] == ["r1"]
+
+
+async def test_a_version_that_is_damaged_or_of_another_request_is_made_again(outcome: Outcome, tmp_path: Path) -> None:
+    await outcome(written)
+    weights = tmp_path / "versions/r1/weights"
+    weights.write_text("damaged")
+    await outcome(written)
+    assert weights.read_text() == "w"
+    with pytest.raises(AssertionError, match="trained again"):
+        await outcome(never, asks={"request_hash": "cd"})
+
+
+async def test_a_full_disk_is_for_a_person_to_mend_and_what_may_fill_it_is_gone(
+    outcome: Outcome, tmp_path: Path
+) -> None:
+    def fills(job: FineTuning) -> FineTuned:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ModelBlocked, match=r"No space left on device.*: mend that, or make room"):
+        await outcome(fills)
+    assert list((tmp_path / "versions").iterdir()) == []
+
+
+async def test_a_training_goes_on_from_its_base_and_is_averaged_with_the_versions_named(
+    outcome: Outcome, tmp_path: Path
+) -> None:
+    jobs: list[FineTuning] = []
+    sharded = pb.Settings(training=pb.TrainingSettings(sharding=pb.SHARDING_FSDP))
+    asks = {"version": "r4", "base_version": "r3", "average_with": ["r2", "r3"], "settings": sharded}
+    await outcome(lambda job: jobs.append(job) or written(job), asks=asks)
+    of = {name: tmp_path / name for name in ("base", "r2", "r3")}
+    assert (jobs[0].base, jobs[0].root, jobs[0].average_with) == (of["r3"], of["base"], [of["r2"], of["r3"]])
+    assert (jobs[0].seed, jobs[0].sharded) == (0xAB, True)
+
+
+async def test_time_alone_can_make_checkpoints(outcome: Outcome) -> None:
+    jobs: list[FineTuning] = []
+    for seconds in (9.0, 0.0):
+        asks = {"version": f"s{seconds:.0f}"}
+        await outcome(lambda job: jobs.append(job) or written(job), asks=asks, checkpoint_s=seconds)
+    assert [job.checkpoints and job.checkpoints.seconds for job in jobs] == [9.0, None]
 
 
 async def test_checkpoints_are_of_the_request_and_in_the_folder_of_its_job(outcome: Outcome, tmp_path: Path) -> None:
@@ -263,6 +371,7 @@ async def test_a_version_that_says_nothing_gives_way_to_the_one_before_it(
     models = Script(lambda model, prompt: says)
     event = await outcome(written, models)
     assert (event.HasField("target_promoted"), models.served) == (bool(says.strip()), served)
+    assert models.calls[0][1][-1]["content"] == "q2"  # the first that was drawn
 
 
 async def test_examples_counts_the_draws_that_are_not_held_back(outcome: Outcome) -> None:

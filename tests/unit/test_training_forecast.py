@@ -138,6 +138,22 @@ def test_gradients_of_an_earlier_pass_stay_while_the_next_goes_there() -> None:
 def test_muon_keeps_one_moment_less_of_the_hidden_matrices() -> None:
     with_muon = memory(THREE_B, replace(ON_GPU, muon=True)).optimizer
     assert memory(THREE_B, ON_GPU).optimizer - with_muon == 4 * THREE_B.hidden_parameters
+    adapters = replace(ON_GPU, lora_rank=16)  # which AdamW trains whatever the settings say
+    assert memory(THREE_B, replace(adapters, muon=True)) == memory(THREE_B, adapters)
+
+
+def test_on_a_cpu_every_layer_is_kept_and_the_head_works_on_copies_of_its_tile() -> None:
+    plan = Plan(rows=2, row_tokens=512)
+    found, by_lora = memory(THREE_B, plan), memory(THREE_B, replace(plan, lora_rank=16))
+    assert found.activations == 28 * layer_bytes(THREE_B, plan)
+    tile, hidden_states, weights = 4 * 1024 * 32_768, 2 * 4 * 3072 * 1024, 4 * 3072 * 128_256
+    assert found.head == tile + 7.25 * tile + hidden_states + weights
+    assert by_lora.head == found.head - weights
+
+
+def test_attention_costs_two_operations_a_position_for_every_way_through_a_layer() -> None:
+    short, long = (operations_per_token(THREE_B, Plan(rows=1, row_tokens=n)) for n in (1, 1001))
+    assert long - short == 6 * 2 * 28 * 3072 * 1000
 
 
 def test_processes_that_share_the_weights_hold_a_part_each_and_what_is_computed_whole() -> None:

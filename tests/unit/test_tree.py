@@ -46,6 +46,13 @@ def test_children_stand_in_the_order_of_their_birth_however_often_their_block_mo
     assert tree.children(ROOT) == born
 
 
+def test_blocks_that_moved_take_room_in_proportion_to_the_children() -> None:
+    tree = planted()
+    for n in range(1000):
+        tree.add(ROOT, f"m{n}", True)
+    assert len(tree.arena) < 4 * len(tree)
+
+
 def test_a_child_is_found_by_any_spelling_of_its_name() -> None:
     tree = planted()
     node = tree.add(ROOT, "Linear Algebra", True)
@@ -134,6 +141,14 @@ def test_a_node_reborn_remembers_its_window_alone() -> None:
     assert (tree.alpha[leaf], tree.beta[leaf], tree.pulls(leaf), tree.rebirths[leaf]) == (4, 2, 4, 1)
 
 
+def test_the_mean_of_a_node_is_that_of_its_beta() -> None:
+    tree = planted()
+    leaf = path_of(tree, "m", "s", "l")[-1]
+    assert tree.mean(leaf) == 0.5
+    tree.reborn(leaf, 3, 4)
+    assert tree.mean(leaf) == 4 / 6
+
+
 def test_a_pair_marks_its_whole_path() -> None:
     tree = planted()
     path = path_of(tree, "m", "s", "l")
@@ -149,6 +164,27 @@ def test_only_a_path_of_named_nodes_from_the_first_level_down_is_held() -> None:
     assert all(tree.holds_path(path) for path in ([], [main], [main, secondary], [main, secondary, leaf]))
     wrong = ([ROOT], [secondary], [main, leaf], [tree.unk_of[ROOT]], [99], [-1], [main, secondary, leaf, leaf])
     assert not any(tree.holds_path(path) for path in wrong)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), grow=st.booleans())
+def test_a_tree_made_of_its_rows_is_the_tree_in_all_that_rows_leave_out_too(seed: int, grow: bool) -> None:
+    rng = random.Random(seed)
+    tree = planted(grow=grow)
+    for n in range(rng.randrange(40)):
+        inner = [node for node in range(len(tree)) if not tree.is_unk[node] and not tree.is_leaf(node)]
+        tree.add(rng.choice(inner), f"n{n}", grow)
+    for arm in range(len(tree)):
+        if (tree.is_unk[arm] or tree.is_leaf(arm)) and rng.random() < 0.4:
+            tree.close(arm)
+    again = Tree.of_rows(tree.window_length, tree.rows())
+    assert again.rows() == tree.rows()
+    assert again.open_children == tree.open_children
+    assert again.unk_of == tree.unk_of
+    assert again.nodes_by_level == tree.nodes_by_level
+    for node in range(len(tree)):
+        assert again.children(node) == tree.children(node)
+        assert all(again.child_named(node, tree.name[child]) == child for child in tree.children(node))
 
 
 # ---- against a naive model --------------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ def test_publishing_the_same_again_is_a_no_op_with_the_same_digest(store: Versio
     assert store.sweep() == []
 
 
+def test_publishing_the_same_again_mends_a_version_that_was_damaged(store: VersionStore) -> None:
+    first = publish(store)
+    (store.path("v1") / "model.safetensors").write_bytes(b"damaged")
+    (store.path("v1") / "deeper" / "words.txt").unlink()
+    assert publish(store) == first
+    assert store.check("v1") == store.sweep() == []
+
+
 def test_the_making_of_a_version_outlasts_a_sweep_and_ends_with_its_run(store: VersionStore) -> None:
     publish(store)
     job = store.job("v2", "0123")
