@@ -22,10 +22,10 @@ demo: $(READY)   ## fuse three small models into a fourth (3 minutes), into runs
 demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in 5% of the calls, into runs/demo-http; SEED=
 	@$(BIN)/python -W ignore -m tests.demo_http --seed $(SEED)
 
-# Four at a time on two cores, for a test waits much: for brokers, processes and disks. A file's tests stay together,
+# Three at a time on two cores, for a test waits much: for brokers, processes and disks. A file's tests stay together,
 # and the files go in the order that tests/conftest.py gives them.
 test: lint kafka-jars prometheus kube-tools chromium  ## lint, then all tests
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-deploy: kube-tools kafka-jars  ## the manifests alone: they render, are valid, agree with the code (part of make test)
 	$(BIN)/python -m pytest tests/deploy
