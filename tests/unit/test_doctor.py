@@ -213,7 +213,7 @@ def test_a_request_itself_is_a_token_for_every_four_characters() -> None:
 async def test_a_burst_tells_the_tokens_of_a_second_and_of_each_kind_where_no_text_was_cut() -> None:
     class Slow(Script):
         async def complete(self, *asked: Any) -> Reply:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.0)  # a machine may stall for most of that
             return await super().complete(*asked)
 
     models = Slow(lambda model, prompt: "whole" if prompt == "a?" else "cut off...")  # two tokens, either
@@ -222,7 +222,7 @@ async def test_a_burst_tells_the_tokens_of_a_second_and_of_each_kind_where_no_te
     ]
     found = await burst(models, ModelRef("m", endpoint=Endpoint(("http://x/v1",), "m")), asked, at_once=3)
     assert (len(models.calls), found.lengths) == (6, {"answer": 2.0})
-    assert 6 / 0.2 < found.tokens_s <= 12 / 0.2
+    assert 6 < found.tokens_s <= 12
     assert models.calls[0][2] == Sampling(64, 0.7, 0.9)
 
 
