@@ -904,8 +904,10 @@ def state_hashes(log: Log) -> dict[str, str]:
 def test_any_change_of_one_field_is_found_or_moves_nothing(seed: int, lockstep: bool) -> None:
     rng = random.Random(seed)
     log = copy(recorded(lockstep).feedback)
-    name = mutate(rng.choice(log), rng)
-    if not name.startswith(FREE) and not found(log):
+    event = rng.choice(log)
+    name = mutate(event, rng)
+    when_it_ended = name == "time_us" and event is log[-1]  # no later event tells of that
+    if not when_it_ended and not name.startswith(FREE) and not found(log):
         assert state_hashes(log) == state_hashes(recorded(lockstep).feedback), name
 
 
