@@ -30,7 +30,7 @@ from services.bandit.snapshots import Snapshots
 from tests.recorded_run import RecordedRun
 
 START_S = 60
-SOON_S = 30  # above the bound at which it ends itself hard, which is not with 0
+SOON_S = 12  # below the bound at which it ends itself hard
 SLOW_S, AT_ONCE_S = 0.5, 0.0  # an event of the past; the recorded run takes some minutes, or no time
 BANDIT = """
 import runpy, sys, time
