@@ -91,6 +91,17 @@ class Envelopes:
         if event.cause_id and 0 < back <= len(self._recent) and self._recent[-back] != event.cause_id:
             account.wrong(Kind.ENVELOPE, f"its cause {event.cause_id} is not the event that made state {based_on}")
 
+    def of_round(self, event: pb.Event, kind: str, based_on: int) -> bool:
+        """A decision that its round calls for once, as `decision`. Returns whether it was due; else it is late."""
+        account = self.account
+        if account.due() != kind or event.round != account.round:
+            self.decision(event, kind, based_on, 0)
+            account.count_late()
+            return False
+        self.decision(event, kind, based_on, account.due_since)
+        self.in_place(event)
+        return True
+
     def result(self, event: pb.Event, kind: str, request_hash: str) -> None:
         """Ids of a result follow from what it answers."""
         account = self.account

@@ -21,24 +21,20 @@ class Rebirth:
 
     def nodes_reborn(self, event: pb.Event, body: pb.NodesReborn) -> None:
         account = self.account
-        if account.due() != "nodes_reborn" or event.round != account.round:
-            self.envelopes.decision(event, "nodes_reborn", body.based_on, 0)
-            return account.count_late()
-        self.envelopes.decision(event, "nodes_reborn", body.based_on, account.due_since)
-        self.envelopes.in_place(event)
+        if not self.envelopes.of_round(event, "nodes_reborn", body.based_on):
+            return
         wrong = [what for reborn in body.rebirths for what in self._window(reborn)]
         for what in (*wrong, *self._sweep(body)):
             account.wrong(Kind.REBIRTH, what)
         if wrong:
             account.invalid += 1
-            return None
+            return
         for reborn in body.rebirths:
             arm = account.arms[reborn.node]
             arm.kept_wins, arm.kept, arm.wins, arm.losses = reborn.window_sum, account.arms.window, 0, 0
             arm.rebirths += 1
         account.introspected = True
         account.due_since = account.sequence + 1
-        return None
 
     def _window(self, reborn: pb.Rebirth) -> Iterator[str]:
         """A node is reborn of its whole window. What is wrong here cannot be counted."""

@@ -31,11 +31,8 @@ class Trainings:
 
     def training_drawn(self, event: pb.Event, body: pb.TrainingDrawn) -> None:
         account = self.account
-        if account.due() != "training_drawn" or event.round != account.round:
-            self.envelopes.decision(event, "training_drawn", body.based_on, 0)
-            return account.count_late()
-        self.envelopes.decision(event, "training_drawn", body.based_on, account.due_since)
-        self.envelopes.in_place(event)
+        if not self.envelopes.of_round(event, "training_drawn", body.based_on):
+            return None
         samples = list(body.samples)
         for what in (*self._drawn(body, samples), *self._bases(body)):
             account.wrong(Kind.TRAINING, what)
