@@ -24,7 +24,7 @@ from bohdi_common.log.sqlite_file import open_readonly
 
 MEMORY = 4 * 2**30  # bytes
 _MILLION = 1_000_000
-_BOHDI = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()"]
+_BOHDI = [sys.executable, "-W", "ignore", "-m", "bohdi"]
 _MADE_BY = 1  # to be raised with every change of the simulator's events: older logs are then made anew
 
 

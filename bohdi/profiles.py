@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
-from scipy.special import betaincinv
+import scipy
 
 from bohdi_common.core import names
 from bohdi_common.events.events_pb2 import Event, HarvestJudged
@@ -130,7 +130,7 @@ def shrunk(wins: float, harvests: int, prior: float, strength: float) -> Rate:
     `strength` harvests (above 0). Shared wins make fractions."""
     alpha, beta = strength * prior + wins, strength * (1 - prior) + harvests - wins
     tail = (1 - INTERVAL) / 2
-    low, high = (float(betaincinv(alpha, beta, q)) for q in (tail, 1 - tail))
+    low, high = (float(scipy.special.betaincinv(alpha, beta, q)) for q in (tail, 1 - tail))
     return Rate(wins, harvests, alpha / (alpha + beta), low, high)
 
 

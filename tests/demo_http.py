@@ -40,7 +40,7 @@ WHOLE = ("--dev",)  # of the target's server, whose weights are changed
 LORA: dict[str, Any] = {
     "lora_rank": 64, "lora_alpha": 128, "learning_rate": 0.004, "muon_learning_rate": 0.0, "weight_decay": 0.05,
 }  # fmt: skip
-_BOHDI = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()"]
+_BOHDI = [sys.executable, "-W", "ignore", "-m", "bohdi"]
 
 
 @dataclass

@@ -14,8 +14,8 @@ import math
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import betainc, betaincinv, betaln
 
 from bohdi_common.core.tree import Tree
 
@@ -63,13 +63,13 @@ def _logits(alpha: int, beta: int, step: float) -> tuple[Floats, Floats]:
     low, high = _ends(alpha, beta)
     points = int(min(_V_POINTS, max(_V_FEWEST, (high - low) / step))) if step else _V_POINTS
     v = np.linspace(low, high, points)
-    log_density = -alpha * np.logaddexp(0, -v) - beta * np.logaddexp(0, v) - betaln(alpha, beta)
+    log_density = -alpha * np.logaddexp(0, -v) - beta * np.logaddexp(0, v) - scipy.special.betaln(alpha, beta)
     return v, log_density + math.log((high - low) / (points - 1))
 
 
 def _ends(alpha: int, beta: int) -> tuple[float, float]:
     """Where the tails begin, as logits: each by the quantile that is small, for 1 - theta is Beta(beta, alpha)."""
-    below, above = betaincinv(alpha, beta, _TAIL), betaincinv(beta, alpha, _TAIL)
+    below, above = scipy.special.betaincinv([alpha, beta], [beta, alpha], _TAIL)
     return float(np.log(below) - np.log1p(-below)), float(np.log1p(-above) - np.log(above))
 
 
@@ -94,6 +94,6 @@ def _argmax(alpha: NDArray[np.int64], beta: NDArray[np.int64]) -> Floats:
         theta = 1 / (1 + np.exp(-v))
         others = np.arange(len(alpha)) != arm
         with np.errstate(divide="ignore"):
-            below = np.log(betainc(alpha[others, None], beta[others, None], theta[None, :])).sum(axis=0)
+            below = np.log(scipy.special.betainc(alpha[others, None], beta[others, None], theta[None, :])).sum(axis=0)
         probabilities.append(np.exp(log_weight + below).sum())
     return np.array(probabilities)

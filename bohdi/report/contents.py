@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.special import betaincinv
+import scipy
 
 from bohdi.figures import PULLS_TO_BE_NAMED, Figures, summary, weakest_leaves
 from bohdi.profiles import INTERVAL, best_at, rates
@@ -234,7 +234,7 @@ def _of_moment(found: Moment, nodes: Sequence[int], label: str) -> Row:
     born = np.array([node for node in nodes if node < len(found.alpha)], np.intp)
     alpha, beta = found.alpha[born], found.beta[born]
     tail = (1 - INTERVAL) / 2
-    low, high = (np.rint(1000 * betaincinv(alpha, beta, q)).astype(int) for q in (tail, 1 - tail))
+    low, high = (np.rint(1000 * scipy.special.betaincinv(alpha, beta, q)).astype(int) for q in (tail, 1 - tail))
     columns = {"alpha": alpha, "beta": beta, "low": low, "high": high}
     columns |= {"harvests": found.harvests[born], "rebirths": found.rebirths[born]}
     return {

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import erfc, xlogy
 
 from bohdi_common.core.tree import Tree
 
@@ -79,7 +79,7 @@ def rejected(p_value: NDArray[np.float64], form: str, threshold: float) -> NDArr
 
 def chi_square_tail(statistic: NDArray[np.float64]) -> NDArray[np.float64]:
     """P(X > statistic) for chi-square with one degree of freedom."""
-    return erfc(np.sqrt(np.maximum(statistic, 0.0) / 2))
+    return scipy.special.erfc(np.sqrt(np.maximum(statistic, 0.0) / 2))
 
 
 def paper_statistic(
@@ -162,7 +162,7 @@ def benjamini_hochberg(p_value: NDArray[np.float64], rate: float) -> NDArray[np.
 
 
 def _log_likelihood(wins: NDArray[np.int64], n: int, p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return xlogy(wins, p) + xlogy(n - wins, 1 - p)
+    return scipy.special.xlogy(wins, p) + scipy.special.xlogy(n - wins, 1 - p)
 
 
 def _n_log_n(n: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -20,7 +20,8 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event
 from bohdi_common.log.port import Record
 from bohdi_common.runtime.shell import record_of
-from tests.integration.test_bad_input import TIMEOUT_S, bohdi, changed, complaint
+from tests.forked import TIMEOUT_S, bohdi
+from tests.integration.test_bad_input import changed, complaint
 from tests.integration.test_verify_folder import append
 from tests.recorded_run import RecordedRun, settings
 
@@ -42,8 +43,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bandit = {"rounds": 2, "steps": 2, "slots": 12, "rehearsal_questions": 12, "window": 4}
     bandit |= {"introspection": "paper", "threshold": 0.99}
     config = changed(aside, bandit=bandit, training={"passes": 1.0}, evaluation=None)
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", "run", str(config), "--seed", "1"]
-    subprocess.run([*command, "--dir", str(aside / "run")], check=True, capture_output=True, timeout=REAL_S)
+    bohdi("run", config, "--seed", "1", "--dir", aside / "run").check_returncode()
     return aside / "run"
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,14 +21,9 @@ from bohdi_common.events import codec
 from bohdi_common.events.events_pb2 import Event, RunResumed
 from bohdi_common.log.port import Record
 from bohdi_common.log.sqlite import SqliteLog
+from tests.forked import Forked, bohdi
 
 DEMO = Path("configs/demo.yaml")
-TIMEOUT_S = 200
-
-
-def bohdi(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 def complaint(ended: subprocess.CompletedProcess[str], code: Exit) -> str:
@@ -178,8 +172,7 @@ def test_a_folder_without_a_run_is_named_by_every_command(tmp_path: Path, comman
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, made by scripted models in a process of its own."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    command = [sys.executable, "-m", "tests.integration.killable", str(folder), "none", "0", "scripted"]
-    subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
+    Forked("tests.integration.killable", folder, "none", "0", "scripted").completed().check_returncode()
     return folder
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.feedback import events_of
 from services.bandit.handler import folded
+from tests import forked
 from tests.integration.killable import answer
 from tests.integration.test_http_models import gone
 from tests.stub_server import Stub
@@ -66,11 +66,14 @@ def config(tmp_path: Path, url: str, target: dict[str, Any] | None = None, harve
     return file
 
 
+@dataclass(frozen=True)
 class Ended:
     """A command that ended."""
 
-    def __init__(self, code: int, out: str, err: str, folder: Path) -> None:
-        self.code, self.out, self.err, self.folder = code, out, err, folder
+    code: int
+    out: str
+    err: str
+    folder: Path
 
     def complaint(self, code: Exit) -> str:
         """The one line that says what is wrong, after checking that it is one, and that no key is anywhere."""
@@ -86,14 +89,8 @@ class Ended:
 
 
 async def bohdi(*arguments: str | Path, folder: Path, key: str = KEY) -> Ended:
-    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"THE_KEY": key}
-    )
-    async with asyncio.timeout(RUN_S):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), err.decode(), folder)
+    ended = await asyncio.to_thread(forked.bohdi, *arguments, timeout=RUN_S, THE_KEY=key)
+    return Ended(ended.returncode, ended.stdout, ended.stderr, folder)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from tests.integration.test_kills import host, killed_in
 
 
 def bohdi(*arguments: str | Path) -> str:
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "bohdi", *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
     return ended.stdout.strip()

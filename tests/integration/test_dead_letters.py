@@ -29,7 +29,8 @@ from bohdi_common.runtime.service_settings import ServiceSettings
 from bohdi_common.runtime.shell import dead_record, record_of
 from devbroker.broker import Broker
 from tests.conftest import make_topics
-from tests.integration.test_bad_input import bohdi, complaint
+from tests.forked import bohdi
+from tests.integration.test_bad_input import complaint
 from tests.kafka_runs.cluster import cluster
 from tests.recorded_run import RecordedRun
 from tests.unit.script import request

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from bohdi.doctor.finding import Finding
 from bohdi.microworld import WEIGHTS
 from bohdi_common.models.adapters import prepare_torch
 from bohdi_common.runtime.config import Config, parse
+from tests.forked import bohdi
 from tests.integration.test_http_models import KEY, echo, gone, stub
 from tests.stub_server import Stub
 
@@ -153,9 +153,7 @@ async def test_a_context_that_is_too_small_for_the_shortest_request_is_named_wit
 
 
 def doctor(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", "doctor", str(file)]
-    command += arguments
-    return subprocess.run(command, capture_output=True, text=True, timeout=CLI_S, check=False)
+    return bohdi("doctor", file, *arguments, timeout=CLI_S)
 
 
 def without_template(folder: Path) -> None:

@@ -14,7 +14,8 @@ from bohdi_common.events.events_pb2 import Event
 from bohdi_common.runtime import config as configs
 from bohdi_common.runtime import metrics
 from tests import scripted
-from tests.integration.test_bad_input import DEMO, bohdi, complaint
+from tests.forked import bohdi
+from tests.integration.test_bad_input import DEMO, complaint
 from tests.integration.test_budget import parts
 
 

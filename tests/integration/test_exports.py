@@ -31,8 +31,9 @@ from bohdi_common.events.events_pb2 import Event, Score, TargetEvaluated
 from bohdi_common.models.versions import VersionStore
 from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.shell import record_of
+from tests.forked import TIMEOUT_S, bohdi
 from tests.integration.test_ask_the_log import in_folder
-from tests.integration.test_bad_input import TIMEOUT_S, bohdi, complaint
+from tests.integration.test_bad_input import complaint
 from tests.integration.test_verify_folder import append
 from tests.recorded_run import RecordedRun, settings
 
@@ -99,7 +100,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def hashed_otherwise(*arguments: str | Path) -> None:
     """The command, in a process of another hash seed."""
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "bohdi", *map(str, arguments)]
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
     subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S, env=environment)
 

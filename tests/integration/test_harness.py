@@ -68,7 +68,7 @@ def run(tmp_path: Path) -> RunFolder:
 async def bohdi(*arguments: str | Path, **variables: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from bohdi.cli import main; main()", *map(str, arguments)),
+        *(sys.executable, "-m", "bohdi", *map(str, arguments)),
         env=os.environ | {"HF_HUB_OFFLINE": "1"} | variables,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -23,6 +23,7 @@ from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.log.port import LogError, LogUnavailable, Record
 from devbroker.broker import Broker
 from devbroker.security import PASSWORD, Certificates
+from tests.forked import bohdi
 
 BOUND_S = 60
 SOON_S = 12  # with what Python needs to start
@@ -34,23 +35,19 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
 
 
-def bohdi(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return started(environment, sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *arguments)
-
-
 def started(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
     told = {name: value for name, value in os.environ.items() if not name.startswith("BOHDI")} | environment
     return subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False, env=told)
 
 
 def test_topics_are_made_and_records_written_and_read(secure: Broker) -> None:
-    made = bohdi(secure.environment, "topics", "create")
+    made = bohdi("topics", "create", **secure.environment)
     assert made.returncode == Exit.DONE, made.stderr
-    assert bohdi(secure.environment, "topics", "check").returncode == Exit.DONE
+    assert bohdi("topics", "check", **secure.environment).returncode == Exit.DONE
 
 
 async def test_the_log_is_written_and_read(secure: Broker) -> None:
-    bohdi(secure.environment, "topics", "create")
+    bohdi("topics", "create", **secure.environment)
     settings = KafkaSettings.from_environment(environment=secure.environment)
     writer = KafkaWriter(settings)
     await writer.append([Record("bohdi.dead", "key", "id", b"value")])
@@ -60,7 +57,7 @@ async def test_the_log_is_written_and_read(secure: Broker) -> None:
 
 @pytest.mark.parametrize("name", ["tree_expansion", "bandit"])
 def test_a_service_becomes_ready_and_shows_its_password_nowhere(secure: Broker, tmp_path: Path, name: str) -> None:
-    bohdi(secure.environment, "topics", "create")
+    bohdi("topics", "create", **secure.environment)
     told = {**os.environ, **secure.environment, "BOHDI_LOG": "DEBUG", "BOHDI_STORE": str(tmp_path / "store")}
     with (tmp_path / "log").open("w") as log:
         command = [sys.executable, "-W", "ignore", "-m", f"services.{name}"]
@@ -107,8 +104,8 @@ def test_a_wrong_password_and_a_wrong_authority_are_told_as_such_and_at_once(
     service = [sys.executable, "-W", "ignore", "-m", "services.bandit"]
     for command, code in ((["topics", "check"], Exit.LOG), (["status", "--run", "r"], Exit.LOG), (service, 2)):
         started_s = time.monotonic()
-        run = started if command is service else bohdi
-        ended = run(secure.environment | wrong, *command)
+        told = secure.environment | wrong
+        ended = started(told, *command) if command is service else bohdi(*command, **told)
         said = [told for told in ended.stderr.splitlines() if told.startswith("bohdi: ")]
         assert (ended.returncode, len(said)) == (code, 1), ended.stderr
         assert re.fullmatch(f"bohdi: {secure.bootstrap}: .*{line}.*", said[0])
@@ -118,7 +115,7 @@ def test_a_wrong_password_and_a_wrong_authority_are_told_as_such_and_at_once(
 
 def test_no_tls_is_one_line_in_time(secure: Broker) -> None:
     started_s = time.monotonic()
-    ended = bohdi({"BOHDI_KAFKA": secure.bootstrap}, "topics", "check")
+    ended = bohdi("topics", "check", BOHDI_KAFKA=secure.bootstrap)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (Exit.LOG, 1), ended.stderr
     assert f"{secure.bootstrap}: no broker answers: check address and security settings" in ended.stderr
     assert time.monotonic() - started_s < BOUND_S / 2

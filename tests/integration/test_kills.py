@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bohdi.verify_run import verify_folder
 from bohdi_common.events import codec
 from bohdi_common.events.topics import ANSWERS, HARVEST_REQUESTS, SPROUT_REQUESTS, TRAINING_REQUESTS
 from bohdi_common.runtime.feedback import events_of
+from tests.forked import Forked
 
 INPUTS = {
     "tree_expansion": SPROUT_REQUESTS.name,
@@ -21,12 +21,10 @@ INPUTS = {
     "training": TRAINING_REQUESTS.name,
 }
 SETTLEMENTS = {"harvest_judged", "harvest_failed", "rehearsal_answered", "slot_expired"}
-TIMEOUT_S = 240
 
 
 def host(folder: Path, phase: str, nth: int, models: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.integration.killable", str(folder), phase, str(nth), models]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return Forked("tests.integration.killable", folder, phase, str(nth), models).completed()
 
 
 def marked_done(folder: Path) -> set[str]:

@@ -3,8 +3,6 @@ nothing is lost."""
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,14 +15,14 @@ from bohdi_common.runtime import config as configs
 from bohdi_common.runtime.feedback import feedback_events
 from tests import scripted
 from tests.demo_http import DEMO, LORA, SOURCES, WHOLE, Account, behind, served
+from tests.forked import Forked
 
 RUN_S = 900  # far beyond what it takes, on a machine that others load too
 
 
-def run(config: Path, folder: RunFolder) -> list[str]:
-    """The command that runs a configuration."""
-    bohdi = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()"]
-    return [*bohdi, "run", str(config), "--dir", str(folder.path), "--seed", "1"]
+def run(config: Path, folder: RunFolder) -> Forked:
+    """A configuration's run, under way."""
+    return Forked("bohdi", "run", config, "--dir", folder.path, "--seed", "1")
 
 
 def kinds(folder: RunFolder) -> set[str | None]:
@@ -43,7 +41,7 @@ def test_a_run_whose_models_are_behind_faulty_servers_ends_clean_and_every_reque
         small = scripted.small()
         small = behind(sources.url, target.url, small | {"training": small["training"] | LORA})
         config.write_text(yaml.safe_dump(small.model_dump(mode="json")))
-        ran = subprocess.run(run(config, folder), capture_output=True, text=True, timeout=RUN_S, check=False)
+        ran = run(config, folder).completed(RUN_S)
     assert ran.returncode == 0, ran.stderr
     report = verify_folder(folder)
     assert report["problems"] == []
@@ -64,13 +62,14 @@ def test_a_target_that_is_trained_whole_is_read_by_its_server_every_round_and_ag
         one = {"name": "target", "adapter": "http", "path": "microworld:target", "urls": [target.url]}
         small = configs.load(DEMO, scripted.small() | {"target": one})
         config.write_text(yaml.safe_dump(small.model_dump(mode="json")))
-        with subprocess.Popen(run(config, folder), stderr=subprocess.PIPE, text=True) as ran:
-            until_s = time.monotonic() + RUN_S
-            while "target_promoted" not in kinds(folder):
-                assert ran.poll() is None and time.monotonic() < until_s
-                time.sleep(0.5)
-            target.process.send_signal(signal.SIGHUP)
-            assert ran.wait(RUN_S) == 0, ran.stderr and ran.stderr.read()
+        ran = run(config, folder)
+        until_s = time.monotonic() + RUN_S
+        while "target_promoted" not in kinds(folder):
+            assert ran.returncode is None and time.monotonic() < until_s
+            time.sleep(0.5)
+        target.process.send_signal(signal.SIGHUP)
+        ended = ran.completed(RUN_S)
+        assert ended.returncode == 0, ended.stderr
     assert verify_folder(folder)["problems"] == []
     assert target.changes.count("reload r1") == 2
     assert target.changes.count("reload r2") == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +11,7 @@ from rich.console import Console
 from bohdi import profile_file, profile_view
 from bohdi.cli import Exit
 from bohdi.domain_text import Validation
+from tests.forked import bohdi
 from tests.integration.test_verify_folder import folder
 from tests.unit.test_route import PROFILE
 
@@ -21,8 +20,7 @@ __all__ = ["folder"]
 
 def test_the_file_and_the_json_say_the_same_and_the_file_can_be_routed_by(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", "profile", str(folder), "--json"]
-    ended = subprocess.run([*command, "--out", str(file)], capture_output=True, text=True, timeout=120, check=False)
+    ended = bohdi("profile", folder, "--json", "--out", file)
     assert (ended.returncode, ended.stderr) == (Exit.DONE, "")
     said, written = json.loads(ended.stdout), json.loads(file.read_text())
     assert written.pop("questions")

@@ -176,7 +176,7 @@ async def test_the_command_serves_a_profile_before_models_behind_http_and_ends_o
 
     async with Stub(say, key=KEY, models=("a", "b", "c")).serving() as url:
         profile, config = written(recorded, tmp_path, url)
-        command = ["-c", "from bohdi.cli import main; main()", "route", profile, "--config", config]
+        command = ["-m", "bohdi", "route", profile, "--config", config]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *map(str, [*command, "--listen", "127.0.0.1:0"]),

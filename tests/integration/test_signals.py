@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,20 +11,14 @@ import pytest
 from bohdi.cli import Exit
 from bohdi.run_folder import RunFolder
 from bohdi.verify_run import verify_folder
+from tests.forked import Forked, bohdi
 
 SOON_S = 30
 START_S = 120
 
 
-def host(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()"]
-    command += ["run", "configs/demo.yaml", "--dir", str(folder), "--seed", "1"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def bohdi(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
+def host(folder: Path) -> Forked:
+    return Forked("bohdi", "run", "configs/demo.yaml", "--dir", folder, "--seed", "1")
 
 
 def wait_for_harvests(folder: Path, count: int) -> None:

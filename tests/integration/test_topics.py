@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -18,15 +15,10 @@ from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.runtime.kafka_topics import Cluster
 from devbroker.broker import Broker, free_port
+from tests.forked import bohdi
 
 BOUND_S = 60
 ANSWER_WITHIN_S = 10.0  # beside what the command line itself needs to start
-
-
-def bohdi(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *arguments]
-    told = {name: value for name, value in os.environ.items() if not name.startswith("BOHDI")}
-    return subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False, env=told)
 
 
 def test_topics_are_made_once_and_differences_are_told_and_mended(own_broker: Broker) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from bohdi.cli import Exit
 from devbroker.broker import Broker
-from tests import scripted
+from tests import forked, scripted
 from tests.kafka_runs.cluster import DEMO, cluster
 
 COMMAND_S = 120
@@ -23,11 +23,7 @@ RUN_S = 150
 
 
 async def bohdi(broker: Broker, *arguments: str | Path, **told: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", *map(str, arguments)]
-    environment = {**os.environ, **broker.environment, **told}
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=environment
-    )
+    return await asyncio.to_thread(forked.bohdi, *arguments, timeout=COMMAND_S, **(broker.environment | told))
 
 
 def small_config(folder: Path, **bandit: Any) -> Path:
@@ -113,7 +109,7 @@ async def test_a_run_is_cancelled_and_its_services_go_on_with_others(own_broker:
 async def test_up_makes_the_topics_of_a_new_cluster_before_it_starts_its_run(
     own_broker: Broker, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", "from bohdi.cli import main; main()", "up", small_config(tmp_path)]
+    command = [sys.executable, "-W", "ignore", "-m", "bohdi", "up", small_config(tmp_path)]
     process = await asyncio.create_subprocess_exec(
         *command, "--run", "first", "--store", tmp_path / "store", env={**os.environ, **own_broker.environment},
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,

@@ -22,7 +22,8 @@ from bohdi_common.events.topics import FEEDBACK
 from bohdi_common.log.port import Record
 from bohdi_common.runtime.config import BadConfig
 from bohdi_common.runtime.shell import record_of
-from tests.integration.test_bad_input import TIMEOUT_S, bohdi, complaint
+from tests.forked import TIMEOUT_S, bohdi
+from tests.integration.test_bad_input import complaint
 from tests.integration.test_verify_folder import append
 from tests.recorded_run import RecordedRun
 
@@ -68,7 +69,7 @@ def test_a_report_of_every_part_of_a_run_is_worth_reading(feedback: list[Event],
 def test_live_it_is_written_anew_until_the_run_is_over(feedback: list[Event], tmp_path: Path) -> None:
     half = len(feedback) // 2
     folder, file = folder_of(feedback[:half], tmp_path / "run"), tmp_path / "report.html"
-    command = [sys.executable, "-c", "from bohdi.cli import main; main()", "report", str(folder), "--out", str(file)]
+    command = [sys.executable, "-m", "bohdi", "report", str(folder), "--out", str(file)]
     process = subprocess.Popen([*command, "--live", "--every", "1"], stdout=subprocess.PIPE, text=True)
     try:
         wait_until(file.exists, process)
