@@ -24,10 +24,11 @@ demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in
 
 # Three at a time on two cores, for a test waits much: for brokers, processes and disks. A file's tests stay together,
 # and the files go in the order that tests/conftest.py gives them.
-test: lint kafka-jars prometheus kube-tools chromium  ## lint, then all tests
+test: $(READY) kafka-jars prometheus  ## lint, then all tests
+	@$(MAKE) --no-print-directory -j 3 lint kube-tools chromium
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-deploy: kube-tools kafka-jars  ## the manifests alone: they render, are valid, agree with the code (part of make test)
+test-deploy: kafka-jars kube-tools  ## the manifests alone: they render, are valid, agree with the code (part of make test)
 	$(BIN)/python -m pytest tests/deploy
 
 kube-tools: $(READY)

@@ -94,6 +94,15 @@ async def test_list_marks_and_abstentions_are_no_names() -> None:
     assert found == [("Biology", 4, ""), ("This is one", 1, "a sentence, not a name")]
 
 
+async def test_a_name_that_the_token_limit_cut_has_no_vote() -> None:
+    asked = {"parent": 5, "path": ["Science"], "known": [], "want": 1}
+    event = request("sprout_requested", asked, sprout={"samples": 2, "votes": 2, "names": 2})
+    event.sprout_requested.settings.prompts = "chat-v2"
+    says = by_source(a="Biology\nGeol...", b="Biology", c="Heat\nGeol...")
+    (result,) = await TreeExpansion(Script(says)).handle(event)
+    assert {p.text: p.votes for p in result.domains_sprouted.proposals} == {"Biology": 4, "Heat": 2}
+
+
 def without(away: str, error: Exception) -> Says:
     def says(model: str, prompt: str) -> str:
         if model in away:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -580,6 +581,41 @@ def test_finds_and_places(sentence: str, lockstep: bool) -> None:
     log = copy(recorded(lockstep).feedback)
     at = corrupt(log)
     assert (f"feedback offset {at}, run sequence {at} of run", kind) in {(p.where, p.kind) for p in found(log)}
+
+
+def _rehearsed_on_an_unk_arm(log: Log) -> int:
+    at = first(log, "paths_drawn", lambda body: body.rehearsal)
+    log[at].paths_drawn.slots[0].path[:] = []
+    return at
+
+
+def _given_up_though_arms_are_open(log: Log) -> int:
+    at = first(log, "slot_continued", lambda body: not body.given_up)
+    log[at].slot_continued.given_up = True
+    del log[at].slot_continued.drawn.path[:]
+    log[at].slot_continued.drawn.leader = log[at].slot_continued.drawn.request_hash = ""
+    return at
+
+
+def _goes_on_as_another_slot(log: Log) -> int:
+    at = first(log, "slot_continued")
+    log[at].slot += 1
+    return at
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+@pytest.mark.parametrize(
+    ("corrupt", "wrong"),
+    [
+        (_rehearsed_on_an_unk_arm, "a rehearsal on an unk arm"),
+        (_given_up_though_arms_are_open, r"given up after \d failed sprouts, with arms open"),
+        (_goes_on_as_another_slot, r"slot \d+ goes on as slot \d+"),
+    ],
+)
+def test_what_is_wrong_with_a_slot_is_said(corrupt: Callable[[Log], int], wrong: str, lockstep: bool) -> None:
+    log = copy(recorded(lockstep).feedback)
+    at = corrupt(log)
+    assert [p for p in found(log) if p.where.startswith(f"feedback offset {at},") and re.search(wrong, p.what)]
 
 
 LEARNING = settings(
