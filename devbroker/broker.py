@@ -228,5 +228,5 @@ class Broker:
 
 
 def _java(main: str, *arguments: str) -> Sequence[str]:
-    quick = ("-XX:TieredStopAtLevel=1", f"-XX:SharedArchiveFile={_CLASSES}")
+    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={_CLASSES}")
     return ["java", f"-Xmx{_HEAP}", *quick, "-cp", f"{LIBS}/*", main, *arguments]

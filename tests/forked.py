@@ -19,7 +19,10 @@ from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
 TIMEOUT_S = 240
-_IMPORTED = ("bohdi.cli", "bohdi.embedded", "bohdi_common.models.local", "services.training.finetune", "trl")
+_IMPORTED = (
+    "bohdi.cli", "bohdi.embedded", "bohdi.kafka_runs", "bohdi.verify_run",
+    "bohdi_common.models.http", "bohdi_common.models.local", "services.training.finetune", "services.training.trainer",
+)  # fmt: skip
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(list(_IMPORTED))

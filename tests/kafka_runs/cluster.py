@@ -29,7 +29,7 @@ from tests.chaos import checker
 
 DEMO = Path("configs/demo.yaml")
 SETTLE_S = 90.0
-_POLL_S = 1.0
+_POLL_S = 2.0
 
 
 @dataclass
