@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import combinations
@@ -45,14 +45,17 @@ def overlay(name: str) -> Objects:
 @cache
 def everything() -> dict[str, Objects]:
     """The objects of each overlay by its name, and of the base with each combination of components by theirs."""
+    chosen = list(choices())
     with ThreadPoolExecutor(2) as two:
-        combined = list(two.map(_combined, choices()))
-    return {name: overlay(name) for name in OVERLAYS} | dict(combined)
+        combined = list(two.map(combination, chosen))
+    named = zip(map("+".join, chosen), combined, strict=True)
+    return {name: overlay(name) for name in OVERLAYS} | dict(named)
 
 
-def _combined(components: Sequence[str]) -> tuple[str, Objects]:
-    name = "+".join(components)
-    folder = TOOLS / "combinations" / name  # paths in it are relative, so it stands in the project
+@cache
+def combination(components: tuple[str, ...]) -> Objects:
+    """The objects of the base with these components. Not to be changed."""
+    folder = TOOLS / "combinations" / "+".join(components)  # paths in it are relative, so it stands in the project
     folder.mkdir(parents=True, exist_ok=True)
     told: Object = {
         "resources": [os.path.relpath(K8S / "base", folder)],
@@ -61,7 +64,7 @@ def _combined(components: Sequence[str]) -> tuple[str, Objects]:
         "configMapGenerator": [_RUN, _SETTINGS] if "run" in components else [],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
-    return name, _objects(folder)
+    return _objects(folder)
 
 
 def _objects(folder: Path) -> Objects:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy import checks, code_facts, network
 from tests.deploy.pods import name_of
-from tests.deploy.rendered import Object, Objects, everything, overlay
+from tests.deploy.rendered import Object, Objects, combination, overlay
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_right_that_the_registry_does_not_give(objects: Objects) -> None:
 
 
 def test_a_scaler_on_a_topic_that_does_not_exist() -> None:
-    objects = deepcopy(everything()["kafka-strimzi+keda"])
+    objects = deepcopy(combination(("kafka-strimzi", "keda")))
     the(objects, "ScaledObject", "generation")["spec"]["triggers"][0]["metadata"]["topic"] = "bohdi.harvests"
     assert checks.topics(objects) == ["ScaledObject/generation: there is no topic bohdi.harvests"]
 
