@@ -67,8 +67,9 @@ dashboards: $(READY)  ## the files that are made of the metrics' and panels' cod
 kafka: $(READY) kafka-jars  ## a Kafka broker on 127.0.0.1:9092, until Ctrl-C
 	@$(BIN)/python -m devbroker
 
-kafka-jars:
+kafka-jars: $(READY)
 	@devbroker/install.sh
+	@$(BIN)/python -m devbroker.prepare
 
 prometheus:
 	@requirements/prometheus.sh

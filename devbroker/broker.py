@@ -22,7 +22,9 @@ from devbroker.security import PASSWORD, USER, Certificates
 
 ROOT = Path(__file__).parents[1]
 LIBS = ROOT / ".kafka" / "libs"
-_CLASSES = ROOT / ".kafka" / "classes.jsa"  # from install.sh, so that a JVM loads them at once; without it all the same
+# From prepare.py; a broker starts without them too, in thrice the time.
+CLASSES = ROOT / ".kafka" / "classes.jsa"  # as a JVM maps them
+FORMATTED = ROOT / ".kafka" / "formatted"  # what a new data folder holds
 READY_S = 180.0  # on a machine that others load, two cores and thirty that want them: 95
 STOP_S = 20.0
 _POLL_S = 0.1
@@ -61,11 +63,13 @@ def _taken(port: int) -> OSError | None:
 
 @dataclass
 class Broker:
-    """A broker that keeps its data in `folder`. `secure`: it demands TLS and SASL/SCRAM-SHA-512."""
+    """A broker that keeps its data in `folder`. `secure`: it demands TLS and SASL/SCRAM-SHA-512. `options`: of its
+    JVM."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     secure: bool = False
+    options: Sequence[str] = (f"-XX:SharedArchiveFile={CLASSES}",)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _controller_port: int = field(default=0, init=False)
     certificates: Certificates | None = field(default=None, init=False)
@@ -101,14 +105,14 @@ class Broker:
 
     def start(self) -> None:
         """Returns once it answers; the first time it makes its data folder. Raises BrokerFailed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._check()
         self._controller_port = free_port(self.port)
-        properties = self._prepared()
+        properties = self.prepared()
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
-                _java("kafka.Kafka", str(properties)), stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-            )
+                _java(*self.options, "kafka.Kafka", str(properties)),
+                stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+            )  # fmt: skip
         try:
             self._wait_until_ready()
         except BaseException:  # Ctrl-C too: nothing else would end it
@@ -146,8 +150,9 @@ class Broker:
             reason = f"cannot be listened on ({error.strerror}): end what is there or give another --port"
             raise BrokerFailed(f"{self.bootstrap} {reason}")
 
-    def _prepared(self) -> Path:
-        """The properties, written anew: a kept folder may be started on other ports. Formats a new folder."""
+    def prepared(self) -> Path:
+        """The file of its properties, written anew: a kept folder may start on other ports. A new one is formatted."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.secure and self.certificates is None:
             self.certificates = Certificates.make(self.folder / "tls")
         properties = self.folder / "server.properties"
@@ -179,7 +184,11 @@ class Broker:
         return False
 
     def _format(self, properties: Path) -> None:
-        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        data = self.folder / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        if FORMATTED.is_dir() and not self.secure:
+            shutil.copytree(FORMATTED, data)
+            return
         scram = ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"] if self.secure else []
         format = _java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(properties), *scram)
         made = subprocess.run(format, capture_output=True, text=True, check=False)
@@ -227,6 +236,5 @@ class Broker:
         }
 
 
-def _java(main: str, *arguments: str) -> Sequence[str]:
-    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={_CLASSES}")
-    return ["java", f"-Xmx{_HEAP}", *quick, "-cp", f"{LIBS}/*", main, *arguments]
+def _java(*arguments: str) -> Sequence[str]:
+    return ["java", f"-Xmx{_HEAP}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{LIBS}/*", *arguments]

@@ -24,27 +24,6 @@ if [ "${version:-0}" -lt 17 ]; then
     exit 1
 fi
 
-# The classes that a data folder is formatted with, most of a broker's own, as the JVM maps them: a third of the seconds
-# that each broker of the tests takes to start.
-archive_classes() {
-    folder=$PWD/.kafka/archiving
-    mkdir -p "$folder"
-    cat >"$folder/server.properties" <<END
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:9093
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093
-log.dirs=$folder/data
-END
-    java -XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit="$folder/classes.jsa" -cp "$PWD/.kafka/libs/*" \
-        kafka.tools.StorageTool format -t Ym9oZGktZGV2YnJva2VyMA -c "$folder/server.properties" >.kafka/classes.log 2>&1 \
-        && mv "$folder/classes.jsa" .kafka/
-    made=$?
-    rm -rf "$folder"
-    return $made
-}
-
 mkdir -p .kafka
 (
     # Two that start at once: one fetches, the other waits and finds it done.
@@ -57,7 +36,6 @@ mkdir -p .kafka
             echo "bohdi: Kafka's jars could not be fetched: see .kafka/mvn.log, mend the network or Maven's settings" >&2
             exit 1
         fi
-        archive_classes || echo "bohdi: no archive of Kafka's classes: a broker starts a second later" >&2
         touch .kafka/ready
     fi
 ) 9>.kafka/lock

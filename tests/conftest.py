@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,24 @@ import pytest
 from bohdi_common.events.topics import DEAD
 from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.runtime.kafka_topics import Cluster
-from devbroker.broker import Broker
+from devbroker.broker import LIBS, Broker
 
 # Their files take minutes, those of the others seconds: begun first, they keep no worker busy when the others are done.
 LONG = ("simulation", "kafka_runs", "integration")
+
+
+_SHARED = "TESTS_KAFKA"  # where the workers of one `pytest -n` find their broker
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Of several workers the first process has the broker, for all: each takes seconds of every core to start."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and LIBS.is_dir():
+        folder = tempfile.TemporaryDirectory(prefix="bohdi-tests-")
+        broker = Broker(Path(folder.name) / "kafka")
+        broker.start()
+        os.environ[_SHARED] = broker.bootstrap
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(broker.stop)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +45,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
     """A broker that tests share: one's own in BOHDI_KAFKA, else one of this session. Not to be stopped by a test."""
     if "BOHDI_KAFKA" in os.environ:
         yield KafkaSettings.from_environment()
+        return
+    if _SHARED in os.environ:
+        yield KafkaSettings.from_environment(os.environ[_SHARED])
         return
     with Broker(tmp_path_factory.mktemp("kafka")) as broker:
         yield KafkaSettings.from_environment(broker.bootstrap)
