@@ -25,8 +25,9 @@ _SHARED = "TESTS_KAFKA"  # where the workers of one `pytest -n` find their broke
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Of several workers the first process has the broker, for all: each takes seconds of every core to start."""
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and LIBS.is_dir():
+    """Where there are workers, the process that started them has the broker, one for all."""
+    workers = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if workers and LIBS.is_dir() and "BOHDI_KAFKA" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="bohdi-tests-")
         broker = Broker(Path(folder.name) / "kafka")
         broker.start()
