@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from bohdi_common.core.ids import derived_id
+from bohdi_common.core.limits import PRICE_MAX
 from bohdi_common.core.tree import ROOT, Tree
 
 STATE_VERSION = 2
@@ -88,6 +89,8 @@ class Rules:
             return "threshold outside 0 to 1, or a timeout that is none"
         if not 0 <= self.passes < math.inf or not 0 <= self.rehearsal_share < 1 or not 0 <= self.replay_share <= 1:
             return "passes or a share out of range"
+        if not all(0 <= price <= PRICE_MAX for prices in self.prices.values() for price in prices):
+            return "a price out of range"
         return ""
 
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bohdi_common.core import names
+from bohdi_common.core.limits import PRICE_MAX
 from bohdi_common.core.tree import LEAF_LEVEL
 from bohdi_common.events import events_pb2 as pb
 from bohdi_common.models import prompts
@@ -59,7 +60,7 @@ class BadConfig(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Model(_Section):
@@ -77,8 +78,8 @@ class Model(_Section):
     structured: bool = Field(False, description="its servers see to it that a reply has the JSON form asked for")
     logprobs: bool = Field(False, description="its servers give the log-probabilities of an answer's tokens")
     system: str = Field("", max_length=10_000)
-    price_prompt: Annotated[float, Field(ge=0)] = 0.0
-    price_completion: Annotated[float, Field(ge=0)] = 0.0
+    price_prompt: Annotated[float, Field(ge=0, le=PRICE_MAX)] = 0.0
+    price_completion: Annotated[float, Field(ge=0, le=PRICE_MAX)] = 0.0
     temperature_answer: Temperature = 0.7
     temperature_question: Temperature = 0.7
     temperature_proposal: Temperature = 0.7
@@ -102,7 +103,7 @@ class Bandit(_Section):
     rounds: Count = 6
     steps: Count = 3
     slots: Annotated[int, Field(ge=1, le=10_000)] = 30
-    sharpness: Annotated[float, Field(ge=0)] = 2.0
+    sharpness: Annotated[float, Field(ge=0, allow_inf_nan=True)] = 2.0  # infinite: always the best
     grow: bool = True
     lockstep: bool = False
     introspection: Literal["off", "paper", "two_sample"] = "two_sample"

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bohdi.verify import problems
 from bohdi_common.core.decide import decide, requests
 from bohdi_common.core.evolve import evolve
 from bohdi_common.core.state import Failure, Next, RunState, Waits, canonical
@@ -268,6 +269,14 @@ def test_a_run_by_impossible_rules_does_not_start(part: str, field: str, value: 
     loop = Loop()
     setattr(getattr(loop.log[0].run_started.settings, part), field, value)
     assert folded(loop.log).counts == {"invalid": 1}
+
+
+@pytest.mark.parametrize("price", [-1.0, 1e300, float("inf"), float("nan")])
+def test_a_run_whose_model_has_an_impossible_price_does_not_start(price: float) -> None:
+    loop = Loop()
+    loop.log[0].run_started.settings.target.price_completion = price
+    assert folded(loop.log).counts == {"invalid": 1}
+    assert "settings by which no run can go" in {p.what for p in problems(enumerate(loop.log))}
 
 
 # ---- pausing ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from bohdi.verify.results import Rules
 from bohdi.verify.spending import Spending
 from bohdi_common.core import names
 from bohdi_common.core.ids import derived_id
+from bohdi_common.core.limits import PRICE_MAX
 from bohdi_common.core.tree import LEAF_LEVEL, ROOT
 from bohdi_common.events import events_pb2 as pb
 
@@ -130,6 +131,8 @@ def _can_go(settings: pb.Settings) -> bool:
     bandit, training = settings.bandit, settings.training
     counts = (bandit.rounds, bandit.steps, bandit.slots, bandit.sprout_failures, bandit.slot_failures,
               bandit.leaf_failures, bandit.sprout_names, training.batch)  # fmt: skip
+    everybody = (*settings.sources, settings.target, *settings.judging.judges)
+    prices = (price for model in everybody for price in (model.price_prompt, model.price_completion))
     return (
         len(settings.sources) > 0
         and min(counts) >= 1
@@ -141,4 +144,5 @@ def _can_go(settings: pb.Settings) -> bool:
         and 0 <= training.rehearsal_share < 1
         and 0 <= training.replay_share <= 1
         and bandit.introspection in _INTROSPECTIONS
+        and all(0 <= price <= PRICE_MAX for price in prices)
     )
