@@ -11,7 +11,7 @@ FIRST ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-http test test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards images-check real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium compiled report-pictures proto lock clean
+.PHONY: help demo demo-http test test-deploy kube-tools lint bench study rebirth simulate chaos outages watch-check dashboards images-check real real-vllm real-vllm-whole kafka kafka-jars prometheus chromium report-pictures proto lock clean
 
 help:            ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,7 +25,7 @@ demo-http: $(READY)  ## the demo over HTTP: models in other processes, faults in
 # Three at a time on two cores, for a test waits much: for brokers, processes and disks. A file's tests stay together,
 # and the files go in the order that tests/conftest.py gives them.
 test: $(READY) kafka-jars prometheus  ## lint, then all tests
-	@$(MAKE) --no-print-directory -j 4 lint kube-tools chromium compiled
+	@$(MAKE) --no-print-directory -j 3 lint kube-tools chromium
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-deploy: kafka-jars kube-tools  ## the manifests alone: they render, are valid, agree with the code (part of make test)
@@ -33,10 +33,6 @@ test-deploy: kafka-jars kube-tools  ## the manifests alone: they render, are val
 
 kube-tools: $(READY)
 	@tests/deploy/tools.sh $(VENV)
-
-# One process compiles what the three that test would each compile, all at the same time. (What is wrong they tell.)
-compiled: $(READY)
-	@$(BIN)/python -m pytest --collect-only >/dev/null 2>&1 || true
 
 lint: $(READY)   ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
