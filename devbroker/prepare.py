@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Raises BrokerFailed. What is there stays until the new is whole: a JVM dies of half an archive."""
+    """Raises BrokerFailed. The archive is put in place once it is whole: a JVM dies of half of one."""
     shutil.rmtree(FORMATTED, ignore_errors=True)
     with TemporaryDirectory(dir=_KEPT) as name:
         folder = Path(name)

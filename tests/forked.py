@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
-TIMEOUT_S = 240
+TIMEOUT_S = 120
 _IMPORTED = (
     "bohdi.cli", "bohdi.embedded", "bohdi.kafka_runs", "bohdi.verify_run",
     "bohdi_common.models.http", "bohdi_common.models.local", "services.training.finetune", "services.training.trainer",
@@ -32,12 +32,14 @@ class Forked:
     """A module at work as `__main__` in a process of its own; of subprocess.Popen, what the tests need."""
 
     def __init__(self, module: str, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        """`environment`: beside that of this process."""
+        """`environment`: beside that of this process, of which no variable of Bohdi's own is taken over."""
         self.args = [module, *map(str, arguments)]
-        told = {**os.environ, **(environment or {})}
+        told = {name: value for name, value in os.environ.items() if not name.startswith("BOHDI")}
+        told |= environment or {}
         self._output = tempfile.TemporaryDirectory(prefix="bohdi-forked-")
         files = [str(Path(self._output.name) / name) for name in ("out", "err")]
-        self._process = _context.Process(target=_begin, args=(self.args, told, str(Path.cwd()), files))
+        # A daemon's end is not waited for by a test session that is over: it is told to end.
+        self._process = _context.Process(target=_begin, args=(self.args, told, str(Path.cwd()), files), daemon=True)
         self._process.start()
 
     @property
@@ -74,7 +76,7 @@ class Forked:
 
 
 def bohdi(*arguments: str | Path, timeout: float = TIMEOUT_S, **environment: str) -> CompletedProcess[str]:
-    """A command, once it has ended; `environment` beside that of this process."""
+    """A command, once it has ended."""
     return Forked("bohdi", *arguments, environment=environment).completed(timeout)
 
 

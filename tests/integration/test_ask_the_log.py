@@ -43,7 +43,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bandit = {"rounds": 2, "steps": 2, "slots": 12, "rehearsal_questions": 12, "window": 4}
     bandit |= {"introspection": "paper", "threshold": 0.99}
     config = changed(aside, bandit=bandit, training={"passes": 1.0}, evaluation=None)
-    bohdi("run", config, "--seed", "1", "--dir", aside / "run").check_returncode()
+    bohdi("run", config, "--seed", "1", "--dir", aside / "run", timeout=REAL_S).check_returncode()
     return aside / "run"
 
 

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ from bohdi_common.log.kafka_writer import KafkaWriter
 from bohdi_common.log.port import LogError, LogUnavailable, Record
 from devbroker.broker import Broker
 from devbroker.security import PASSWORD, Certificates
-from tests.forked import bohdi
+from tests import forked
 
 BOUND_S = 60
+bohdi = partial(forked.bohdi, timeout=BOUND_S)
 SOON_S = 12  # with what Python needs to start
 
 

@@ -20,11 +20,12 @@ INPUTS = {
     "judging": ANSWERS.name,
     "training": TRAINING_REQUESTS.name,
 }
+TIMEOUT_S = 240
 SETTLEMENTS = {"harvest_judged", "harvest_failed", "rehearsal_answered", "slot_expired"}
 
 
 def host(folder: Path, phase: str, nth: int, models: str) -> subprocess.CompletedProcess[str]:
-    return Forked("tests.integration.killable", folder, phase, str(nth), models).completed()
+    return Forked("tests.integration.killable", folder, phase, str(nth), models).completed(TIMEOUT_S)
 
 
 def marked_done(folder: Path) -> set[str]:

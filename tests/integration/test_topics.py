@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -15,9 +16,10 @@ from bohdi_common.log.kafka_settings import KafkaSettings
 from bohdi_common.log.port import LogError
 from bohdi_common.runtime.kafka_topics import Cluster
 from devbroker.broker import Broker, free_port
-from tests.forked import bohdi
+from tests import forked
 
 BOUND_S = 60
+bohdi = partial(forked.bohdi, timeout=BOUND_S)
 ANSWER_WITHIN_S = 10.0  # beside what the command line itself needs to start
 
 
