@@ -44,6 +44,7 @@ _log = logging.getLogger("bohdi")
 CAPACITY = 1  # one training fills the machine
 _SEED_BITS = 31
 _REASON_CHARS = 500
+_TRIALS = 4  # questions, before a version that says nothing is refused
 
 Progress = Callable[[int, float], None]
 
@@ -168,16 +169,18 @@ class Training:
             raise
 
     async def _trial(self, run_id: str, asked: TrainingRequested) -> str:
-        """What the new version answers to the first question drawn: it loads, and it speaks."""
-        first = next(iter(self.samples.fetch(run_id, [asked.samples[0]]).values()))
-        messages = prompts.load(asked.settings.prompts).ask_answer(first.question)
+        """What the new version answers to the first of the questions drawn that it answers at all: it loads, and it
+        speaks. One empty answer among thousands is no reason to throw a training away."""
+        first = list(dict.fromkeys(asked.samples))[:_TRIALS]
+        prompt = prompts.load(asked.settings.prompts)
         sampling = Sampling(asked.settings.harvest.answer_max_tokens)
         model = ModelRef.of(asked.settings.target, asked.version, run_id)
-        reply = await self.models.complete(model, messages, sampling)
-        text = reply.completions[0].text.strip()
-        if not text:
-            raise ModelRefused(f"{asked.version} gives no answer")
-        return text
+        found = self.samples.fetch(run_id, first)
+        for sequence in first:
+            reply = await self.models.complete(model, prompt.ask_answer(found[sequence].question), sampling)
+            if text := reply.completions[0].text.strip():
+                return text
+        raise ModelRefused(f"{asked.version} gives no answer to {len(first)} questions that it was trained on")
 
 
 def _told(error: OSError) -> str:

@@ -109,7 +109,9 @@ async def goes_on(folder: Path) -> RunState:
     ended = await bohdi("resume", folder, folder=folder)
     assert ended.code == Exit.DONE, ended.err
     assert verify_folder(RunFolder(folder))["problems"] == []
-    return state_of(folder)
+    state = state_of(folder)
+    assert not state.failed_trainings, ended.err
+    return state
 
 
 async def asks_on(folder: Path) -> None:

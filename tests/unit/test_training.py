@@ -364,14 +364,24 @@ async def test_a_training_that_the_gate_refuses_fails_for_good_with_both_losses(
     assert body.reason.startswith("the loss on 12 held-back samples rose from 0.5 to 0.75")
 
 
-@pytest.mark.parametrize(("says", "served"), [("it speaks", ["r1"]), (" ", ["r1", "base"])])
-async def test_a_version_that_says_nothing_gives_way_to_the_one_before_it(
-    outcome: Outcome, says: str, served: list[str]
+@pytest.mark.parametrize("answered", ["q2", "q0", "q1", "q3"])  # the first four that were drawn
+async def test_a_version_that_answers_one_of_the_first_questions_drawn_is_promoted(
+    outcome: Outcome, answered: str
 ) -> None:
-    models = Script(lambda model, prompt: says)
+    models = Script(lambda model, prompt: "it speaks" if prompt == answered else " ")
     event = await outcome(written, models)
-    assert (event.HasField("target_promoted"), models.served) == (bool(says.strip()), served)
-    assert models.calls[0][1][-1]["content"] == "q2"  # the first that was drawn
+    assert event.target_promoted.trial_answer == "it speaks"
+    assert models.served == ["r1"]
+    assert models.calls[-1][1][-1]["content"] == answered
+
+
+async def test_a_version_that_says_nothing_gives_way_to_the_one_before_it(outcome: Outcome) -> None:
+    models = Script(lambda model, prompt: " ")
+    event = await outcome(written, models)
+    assert event.training_failed.failure == Failure.REJECTED
+    assert event.training_failed.reason == "r1 gives no answer to 4 questions that it was trained on"
+    assert models.served == ["r1", "base"]
+    assert [call[1][-1]["content"] for call in models.calls] == ["q2", "q0", "q1", "q3"]
 
 
 async def test_examples_counts_the_draws_that_are_not_held_back(outcome: Outcome) -> None:
