@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,22 +167,27 @@ def _sweep_kind(folds: Folds, w: int, null: str, members: Ints) -> None:
     nodes, wins, losses = domains[column], wins[member, column], losses[member, column]
     rules = np.array(folds.rule)[members][member]
     in_window = np.bitwise_count(folds.bits[rules, nodes] & _mask(w)).astype(np.int64)
-    threshold = np.array([folds.variants[number].threshold for number in members])
+    bounds = np.searchsorted(member, np.arange(len(members) + 1)).tolist()
+    variants = [(number, slice(*tested)) for number, tested in zip(members.tolist(), pairwise(bounds), strict=True)]
+
+    def rejects(p_value: NDArray[np.float64]) -> Ints:
+        """In every variant by itself."""
+        chosen = [_chosen(p_value[tested], folds.variants[number]) + tested.start for number, tested in variants]
+        return np.concatenate(chosen)
+
     if null == "window":
         p_value = swblrt.chi_square_tail(swblrt.paper_statistic(wins, losses, in_window, w))
     else:
         before = (wins - in_window, losses - (w - in_window))
         statistic = swblrt.two_sample_statistic(in_window, w, *before)
-        p_value = swblrt.two_sample_p_values(in_window, w, *before, statistic, threshold[member])
-    bounds = np.searchsorted(member, np.arange(len(members) + 1))
-    for number, variant in enumerate(members.tolist()):
-        tested = slice(bounds[number], bounds[number + 1])
-        chosen = _chosen(p_value[tested], folds.variants[variant])
+        p_value = swblrt.two_sample_p_values(in_window, w, *before, statistic, rejects)
+    for number, tested in variants:
+        chosen = _chosen(p_value[tested], folds.variants[number])
         born = nodes[tested][chosen]
-        folds.wins[variant, born] = in_window[tested][chosen]
-        folds.losses[variant, born] = w - in_window[tested][chosen]
-        folds.rebirths[variant, born] += 1
-        folds.reborn[variant].append(born)
+        folds.wins[number, born] = in_window[tested][chosen]
+        folds.losses[number, born] = w - in_window[tested][chosen]
+        folds.rebirths[number, born] += 1
+        folds.reborn[number].append(born)
 
 
 def _chosen(p_value: NDArray[np.float64], variant: Variant) -> Ints:

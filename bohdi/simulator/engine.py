@@ -239,10 +239,15 @@ class Simulation:
         if self.rules.introspection == Introspection.OFF:
             return (np.zeros(runs, dtype=np.int64),) * 5
         form, threshold = FORMS[Introspection(self.rules.introspection)], self.rules.threshold
-        done = swblrt.swept(self.forest.tree, form, threshold)
-        done = done.at(np.flatnonzero(np.isin(self.forest.run[done.nodes], self.alive)))
-        of = self.forest.run[done.nodes]
-        chosen = _rejected_by_run(done.p_value, of, self.alive, form, threshold)
+        run = self.forest.run
+
+        def rejects(nodes: Ints, p_value: Floats) -> Ints:
+            return _rejected_by_run(p_value, run[nodes], self.alive, form, threshold)
+
+        done = swblrt.swept(self.forest.tree, form, rejects)
+        done = done.at(np.flatnonzero(np.isin(run[done.nodes], self.alive)))
+        of = run[done.nodes]
+        chosen = rejects(done.nodes, done.p_value)
         changed = self.forest.change(done.nodes) >= CHANGED
         reborn = np.zeros(len(done.nodes), dtype=bool)
         reborn[chosen] = True

@@ -9,6 +9,7 @@ all nodes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ import scipy
 from numpy.typing import NDArray
 
 from bohdi_common.core.tree import Tree
+
+# Which tests find a change, by their places: of the nodes and the p-value of each.
+Rejects = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.int64]]
 
 _RELATIVE_TIE = 1 + 1e-7  # tables whose probability differs by rounding only count as equally likely
 
@@ -46,12 +50,12 @@ class Sweep(Swept):
 def sweep(tree: Tree, form: str, threshold: float) -> Sweep:
     """Tests every node with a full window. `form`: `paper` (threshold on each p-value) or `two_sample` (threshold is
     the false-discovery rate; nodes with fewer than w observations before the window are not tested)."""
-    done = swept(tree, form, threshold)
+    done = swept(tree, form, lambda _, p_value: rejected(p_value, form, threshold))
     return Sweep(**vars(done.at(rejected(done.p_value, form, threshold))), tested=len(done.nodes))
 
 
-def swept(tree: Tree, form: str, threshold: float) -> Swept:
-    """The test of every node that a sweep tests, by their ids."""
+def swept(tree: Tree, form: str, rejects: Rejects) -> Swept:
+    """The test of every node that a sweep tests, by their ids; exact where `rejects` may find a change."""
     alpha, beta = tree.column(tree.alpha), tree.column(tree.beta)
     w = tree.window_length
     wins, losses = alpha - 1, beta - 1
@@ -66,7 +70,7 @@ def swept(tree: Tree, form: str, threshold: float) -> Swept:
     else:
         before = (wins - in_window, losses - (w - in_window))
         statistic = two_sample_statistic(in_window, w, *before)
-        p_value = two_sample_p_values(in_window, w, *before, statistic, threshold)
+        p_value = two_sample_p_values(in_window, w, *before, statistic, lambda p_value: rejects(nodes, p_value))
     return Swept(nodes, in_window, w, statistic, p_value)
 
 
@@ -88,9 +92,10 @@ def paper_statistic(
     """2 (log L(p1) - log L(p0)) with p0 = (alpha - 1) / (alpha + beta - 2), p1 = S / w, L the window's likelihood
     (paper, Introspection-Rebirth). Infinite where p0 rules the window out."""
     p0 = wins / (wins + losses)
-    p1 = in_window / w
+    possible = np.arange(w + 1)
     with np.errstate(divide="ignore"):
-        return 2 * (_log_likelihood(in_window, w, p1) - _log_likelihood(in_window, w, p0))
+        at_p1 = _log_likelihood(possible, w, possible / w)[in_window]
+        return 2 * (at_p1 - _log_likelihood(in_window, w, p0))
 
 
 def two_sample_statistic(
@@ -110,17 +115,17 @@ def two_sample_p_values(
     wins: NDArray[np.int64],
     losses: NDArray[np.int64],
     statistic: NDArray[np.float64],
-    threshold: float | NDArray[np.float64],
+    rejects: Callable[[NDArray[np.float64]], NDArray[np.int64]],
 ) -> NDArray[np.float64]:
-    """Exact two-sided p-values where they can matter, the chi-square ones elsewhere. `threshold`: one for all, or
-    each its own.
+    """Exact two-sided p-values where they can matter, the chi-square ones elsewhere.
 
     The chi-square tail is several times too small far out at these sample sizes, where a sweep over thousands of
-    nodes decides; the exact test never is. It is computed only for nodes whose chi-square p-value is below twice the
-    threshold: a node above it is out of reach of Benjamini-Hochberg at `threshold`, and only its being counted enters.
+    nodes decides; it is nowhere twice too large. So what `rejects` (places of the tests that find a change, by their
+    p-values) does not reject of the halves of the tails it rejects of no exact p-value either, if, as thresholds and
+    Benjamini-Hochberg do, it rejects more when p-values fall; only the others are computed.
     """
     p_value = chi_square_tail(statistic)
-    near = np.flatnonzero(p_value < np.minimum(1.0, 2 * threshold))
+    near = rejects(p_value / 2)
     if len(near):
         p_value[near] = fisher_exact(in_window[near], w, wins[near], losses[near])
     return p_value

@@ -81,16 +81,56 @@ def test_exact_p_values_of_many_nodes_are_those_of_each() -> None:
     assert together.tolist() == pytest.approx(alone)
 
 
-def test_an_approximate_p_value_is_only_left_where_it_decides_nothing() -> None:
-    """Those that Benjamini-Hochberg could reject at the threshold are exact; the others are above it either way."""
-    grid = np.array([(s, a, b) for s in range(W + 1) for a in range(0, 81, 3) for b in range(0, 81, 3) if a + b >= W])
-    in_window, wins, losses = grid.T
+# Every table of windows of 20 with up to 80 rewards before them, in steps; and some with many more.
+GRID = np.array([
+    (s, a, b)
+    for s in range(W + 1)
+    for a in (*range(0, 81, 3), 1000)
+    for b in (*range(0, 81, 3), 1000)
+    if a + b >= W
+])  # fmt: skip
+
+
+def test_the_chi_square_tail_is_nowhere_twice_too_large() -> None:
+    """By which half of it is a bound: see `two_sample_p_values`."""
+    for w in (1, 2, 3, 5, 8, 12, W, 40, 64):
+        in_window, wins, losses = GRID[GRID[:, 0] <= w].T
+        exact = swblrt.fisher_exact(in_window, w, wins, losses)
+        tail = swblrt.chi_square_tail(swblrt.two_sample_statistic(in_window, w, wins, losses))
+        assert np.all(exact > 0.6 * tail), w
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.05, 0.2])
+def test_an_approximate_p_value_is_only_left_where_it_decides_nothing(threshold: float) -> None:
+    """Those below a threshold are exact, and the others are above it either way."""
+    in_window, wins, losses = GRID.T
     statistic = swblrt.two_sample_statistic(in_window, W, wins, losses)
     exact = swblrt.fisher_exact(in_window, W, wins, losses)
-    for threshold in (0.01, 0.05, 0.2):
-        found = swblrt.two_sample_p_values(in_window, W, wins, losses, statistic, threshold)
-        assert np.array_equal(found[exact <= threshold], exact[exact <= threshold])
-        assert np.all(found[exact > threshold] > threshold)
+    found = swblrt.two_sample_p_values(
+        in_window, W, wins, losses, statistic, lambda p_value: np.flatnonzero(p_value < threshold)
+    )
+    assert np.array_equal(found[exact < threshold], exact[exact < threshold])
+    assert np.all(found[exact >= threshold] >= threshold)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.1, 0.3]), st.floats(0, 0.3))
+@settings(max_examples=100, deadline=None)
+def test_a_sweep_rejects_as_if_every_p_value_were_exact(seed: int, rate: float, changed: float) -> None:
+    """Whether nothing changed or much; and those that it rejects have their exact p-values."""
+    rng = np.random.default_rng(seed)
+    before, chance = rng.integers(W, 100, 500), rng.random(500)
+    wins = rng.binomial(before, chance)
+    in_window = rng.binomial(W, np.where(rng.random(500) < changed, rng.random(500), chance))
+    counts = (in_window, W, wins, before - wins)
+    exact = swblrt.fisher_exact(*counts)
+    found = swblrt.two_sample_p_values(
+        *counts,
+        swblrt.two_sample_statistic(*counts),
+        lambda p_value: swblrt.rejected(p_value, "two_sample", rate),
+    )
+    rejected = swblrt.rejected(exact, "two_sample", rate)
+    assert swblrt.rejected(found, "two_sample", rate).tolist() == rejected.tolist()
+    assert found[rejected].tolist() == exact[rejected].tolist()
 
 
 def naive_benjamini_hochberg(p_values: list[float], rate: float) -> list[bool]:
