@@ -24,7 +24,7 @@ NAMES = {table.name: [column.name for column in table.columns] for table in TABL
 
 def recorded(lockstep: bool, **shares: float) -> list[Event]:
     bandit = {"introspection": "paper", "lockstep": lockstep}
-    run = RecordedRun(seed=5, settings=settings(5, bandit=bandit), **shares)
+    run = RecordedRun(seed=16, settings=settings(16, bandit=bandit), **shares)
     run.run()
     return run.feedback
 

@@ -91,7 +91,7 @@ def recorded(name: str, model: DomainModel, sets: tuple[str, ...], seed: int) ->
             trace["rewards"].append((event.round, event.step, event.slot, judged.reward if judged.counted else -1))
         elif kind == "rehearsal_answered":
             stored[state.sequence - 1] = tuple(event.rehearsal_answered.path)
-        elif kind == "training_drawn":
+        elif kind == "training_drawn" and event.training_drawn.samples:
             trace["samples"].append((event.round, 0, [stored[sample] for sample in event.training_drawn.samples]))
         if kind in ("target_promoted", "training_failed") or (kind == "training_drawn" and state.training is None):
             trace["arms"].append([[tuple(_names(tree, arm)), *_row(tree, arm)] for arm in range(len(tree))])
