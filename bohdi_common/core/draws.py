@@ -52,7 +52,7 @@ def draw_side_by_side(
     views = _Views(tree, explore)
     at = starts.astype(np.int64, copy=True)
     for _ in range(LEAF_LEVEL):
-        inner = np.flatnonzero((views.level[at] < LEAF_LEVEL) & (views.is_unk[at] == 0))
+        inner = np.flatnonzero(views.degree[at])
         if not len(inner):
             break
         at[inner] = _draw_children(views, at[inner], owners[inner], rngs, sharpness)
@@ -72,8 +72,6 @@ class _Views:
     def __init__(self, tree: Tree, explore: bool) -> None:
         self.alpha = tree.column(tree.alpha)
         self.beta = tree.column(tree.beta)
-        self.level = tree.column(tree.level)
-        self.is_unk = tree.column(tree.is_unk)
         self.usable = tree.column(tree.open if explore else tree.paired)
         self.block = tree.column(tree.block)
         self.degree = tree.column(tree.degree)
@@ -91,13 +89,16 @@ def _draw_children(
     degrees = views.degree[parents]
     ends = np.cumsum(degrees)
     firsts = ends - degrees
-    arms = views.arena[np.arange(ends[-1]) + np.repeat(views.block[parents] - firsts, degrees)]
+    places = np.repeat(views.block[parents] - firsts, degrees)
+    places += np.arange(len(places))
+    arms = views.arena.take(places).astype(np.int64)
     numbers = _Numbers.of(rngs, owners, ends)
-    score = np.where(views.usable[arms] != 0, _scores(views, arms, numbers, sharpness), -1.0)
+    score = _scores(views, arms, numbers, sharpness)  # which are positive
+    score *= views.usable.take(arms)
     best = np.maximum.reduceat(score, firsts)
-    if best.min() < 0:
+    if not np.minimum.reduce(best):
         raise NoOpenArm("no open arm under a node that was to be drawn from")
-    hits = np.flatnonzero(score == np.repeat(best, degrees))
+    (hits,) = (score == best.repeat(degrees)).nonzero()
     if len(hits) > len(parents):  # equal scores, once in about 2^50 draws: the first of a block wins
         hits = hits[np.searchsorted(hits, firsts)]
     return arms[hits]
@@ -130,18 +131,22 @@ class _Numbers:
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
 
 
-def _scores(views: _Views, arms: NDArray[np.int32], numbers: _Numbers, sharpness: float) -> NDArray[np.float64]:
-    """Scores of which the largest of a block is the draw. With E ~ Exp(1), the arm of the largest w / E is drawn with
-    probability proportional to w (exponential race). theta is a ratio of two gammas: faster here than numpy's beta,
-    four times so for arms at Beta(1, 1)."""
+def _scores(views: _Views, arms: NDArray[np.int64], numbers: _Numbers, sharpness: float) -> NDArray[np.float64]:
+    """Positive scores of which the largest of a block is the draw. With E ~ Exp(1), the arm of the largest w / E is
+    drawn with probability proportional to w (exponential race). theta is a ratio of two gammas: faster here than
+    numpy's beta, four times so for arms at Beta(1, 1)."""
     if sharpness == 0:
         return 1.0 / numbers.standard_exponential()
-    wins, losses = numbers.standard_gamma(np.array((views.alpha[arms], views.beta[arms]), dtype=np.float64))
-    theta = wins / (wins + losses)
+    shapes = np.empty((2, len(arms)))
+    shapes[0] = views.alpha.take(arms)
+    shapes[1] = views.beta.take(arms)
+    wins, losses = numbers.standard_gamma(shapes)
+    theta = np.divide(wins, np.add(wins, losses, out=losses), out=wins)
     if math.isinf(sharpness):
         return theta
     race = numbers.standard_exponential()
     if sharpness < 1:
         return theta**sharpness / race
     # The same order as theta^sharpness / race, which would be 0 for every arm where the sharpness is large.
-    return theta / (np.sqrt(race) if sharpness == 2 else race ** (1 / sharpness))
+    theta /= np.sqrt(race) if sharpness == 2 else race ** (1 / sharpness)
+    return theta
