@@ -154,6 +154,27 @@ def lora_of(job: FineTuning) -> FineTuning:
     return replace(job, order=job.order * 2, muon_learning_rate=0.0, learning_rate=1e-2, lora_rank=4, lora_alpha=8.0)
 
 
+@pytest.mark.parametrize("how", ["whole", "packed", "lora"])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_where_logits_are_few_the_models_own_loss_teaches_what_trls_head_teaches(
+    job: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, passes: int
+) -> None:
+    from services.training import trainer
+
+    job = lora_of(job) if how == "lora" else replace(job, packing=how == "packed")
+    monkeypatch.setattr(trainer, "MAX_TOKENS_PER_PASS", job.batch * job.max_tokens // passes)
+
+    def losses(few: int) -> list[float]:
+        seen: list[float] = []
+        monkeypatch.setattr(trainer, "_FEW_LOGITS", few)
+        fine_tune(replace(job, out=tmp_path / str(few), on_step=lambda step, loss: seen.append(loss)))
+        return seen
+
+    of_trl = losses(0)
+    assert losses(10**9) == pytest.approx(of_trl, rel=1e-3)
+    assert of_trl[-1] < of_trl[0]
+
+
 def test_a_lora_run_keeps_one_adapter_that_goes_on_growing(job: FineTuning, base: Path, tmp_path: Path) -> None:
     lora = lora_of(job)
     fine_tune(lora)
