@@ -127,7 +127,7 @@ class _Trainer(OurOwn, SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **kwargs: Any) -> Any:
         """TRL's head, which holds no logits, scores every position on a CPU, those of the prompts too, and measures
-        more than a loss: a quarter of a step of the micro-world. Where the logits are few, the model's own loss does."""
+        more than a loss: a fifth of a step of the micro-world. Where the logits are few the model's own loss does."""
         logits = inputs["input_ids"].numel() * self.model.config.get_text_config().vocab_size
         loss_of = super(SFTTrainer, self).compute_loss if logits <= _FEW_LOGITS else super().compute_loss
         loss = loss_of(model, {**inputs, "use_cache": False}, **kwargs)
