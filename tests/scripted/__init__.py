@@ -7,6 +7,7 @@ they behave, so that a test may make them slow or take them away while the proce
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import random
 import shutil
@@ -26,7 +27,6 @@ FIXED = "SCRIPTED_LATENCY_FIXED"  # set: every call takes just that long
 IN_FLIGHT = "SCRIPTED_IN_FLIGHT"  # calls that each pool answers at once; unset: any number
 AWAY = "SCRIPTED_AWAY"  # a file: while it is there, no model answers
 LONG_BYTES = "SCRIPTED_LONG_BYTES"  # every eighth text of the first source is so long
-_ANY_NUMBER = 1_000_000
 _TIMER_LATE_S = 0.0005  # asyncio's timers are up to a millisecond late: calls of 0.1 s took 0.1007 on average
 
 
@@ -37,21 +37,29 @@ class Scripted(ScriptedModels):
         super().__init__(_reply)
         self._mean_s = float(os.environ.get(LATENCY, "0.01"))
         self._fixed = FIXED in os.environ
-        self._room = defaultdict(lambda: asyncio.Semaphore(int(os.environ.get(IN_FLIGHT, _ANY_NUMBER))))
+        self._free_s: dict[str, list[float]] = defaultdict(lambda: [0.0] * int(os.environ.get(IN_FLIGHT, "0")))
         self._away = Path(os.environ[AWAY]) if AWAY in os.environ else None
 
     async def complete(self, model: ModelRef, messages: list[Message], sampling: Sampling) -> Reply:
-        async with self._room[_pool(messages[-1]["content"])]:
-            await asyncio.sleep(self._takes_s())
+        over_s = self._over_s(_pool(messages[-1]["content"]))
+        await asyncio.sleep(over_s - time.monotonic() - _TIMER_LATE_S)
         if self._away is not None and self._away.exists():
             raise ModelUnavailable("the scripted endpoint is away")
         return await super().complete(model, messages, sampling)
 
+    def _over_s(self, pool: str) -> float:
+        """When the call that is made now is over: it waits for the server of its pool that is free first. A server goes
+        on with the next call when it is done with one, whether or not the caller has heard of it by then."""
+        servers, now_s = self._free_s[pool], time.monotonic()
+        if not servers:
+            return now_s + self._takes_s()
+        over_s = max(now_s, servers[0]) + self._takes_s()
+        heapq.heapreplace(servers, over_s)
+        return over_s
+
     def _takes_s(self) -> float:
-        if self._fixed:
-            return max(0.0, self._mean_s - _TIMER_LATE_S)
-        if not self._mean_s:
-            return 0.0
+        if self._fixed or not self._mean_s:
+            return self._mean_s
         return random.expovariate(1 / self._mean_s)
 
 
